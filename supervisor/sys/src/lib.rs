@@ -1,0 +1,2 @@
+//! The only crate with unsafe.
+#![allow(unsafe_code)]
