@@ -1,0 +1,46 @@
+//! Facts about the running machine, and the switches that belong to no other room.
+
+use crate::{Context, Result};
+use std::io;
+
+/// Milliseconds of CLOCK_BOOTTIME: since power-on, with suspended time, never set back.
+pub fn boottime_ms() -> u64 {
+    match nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME) {
+        Ok(time) => {
+            let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+            seconds * 1000 + u64::try_from(time.tv_nsec()).unwrap_or(0) / 1_000_000
+        }
+        Err(_) => 0, // the clock exists since Linux 2.6.39
+    }
+}
+
+/// Bytes of memory that the kernel manages.
+pub fn memory_total() -> Result<u64> {
+    let info = nix::sys::sysinfo::sysinfo().context("read", "the size of memory")?;
+    Ok(info.ram_total())
+}
+
+/// Brings `lo` of the current network namespace up.
+pub fn loopback_up() -> Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    use std::os::fd::AsRawFd;
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .context("create", "a socket for lo")?;
+    // SAFETY: ifreq is plain data; the name is zero-terminated, and the kernel reads only that and the flags.
+    let result = unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error()).context("bring up", "lo");
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! What XFS is told by ioctl: project ids, their limits, copy-on-write extent size, growing.
+
+use crate::error::check;
+use crate::{Context, Result};
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+/// `struct fsxattr` of linux/fs.h.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Attributes {
+    flags: u32,
+    extent_size: u32,
+    extents: u32,
+    project: u32,
+    cow_extent_size: u32,
+    padding: [u8; 8],
+}
+
+nix::ioctl_read!(fs_ioc_fsgetxattr, b'X', 31, Attributes);
+nix::ioctl_write_ptr!(fs_ioc_fssetxattr, b'X', 32, Attributes);
+
+const FLAG_PROJECT_INHERIT: u32 = 0x200;
+const FLAG_COW_EXTENT_SIZE: u32 = 0x10000;
+
+/// `struct fs_disk_quota` of linux/dqblk_xfs.h; sizes in 512-byte units.
+#[repr(C)]
+#[derive(Default)]
+struct DiskQuota {
+    version: i8,
+    flags: i8,
+    field_mask: u16,
+    id: u32,
+    block_hard_limit: u64,
+    block_soft_limit: u64,
+    inode_hard_limit: u64,
+    inode_soft_limit: u64,
+    block_count: u64,
+    inode_count: u64,
+    inode_timer: i32,
+    block_timer: i32,
+    inode_warnings: u16,
+    block_warnings: u16,
+    inode_timer_high: i8,
+    block_timer_high: i8,
+    realtime_timer_high: i8,
+    padding2: i8,
+    realtime_hard_limit: u64,
+    realtime_soft_limit: u64,
+    realtime_count: u64,
+    realtime_timer: i32,
+    realtime_warnings: u16,
+    padding3: i16,
+    padding4: [u8; 8],
+}
+
+const Q_XSETQLIM: i32 = 0x5800 + 4;
+const PROJECT_QUOTA: i32 = 2;
+const FIELD_BLOCK_SOFT: u16 = 1 << 2;
+const FIELD_BLOCK_HARD: u16 = 1 << 3;
+
+/// Gives everything that will be made below `directory` the project id `project`.
+pub fn set_project(directory: &Path, project: u32) -> Result<()> {
+    change(directory, |attributes| {
+        attributes.project = project;
+        attributes.flags |= FLAG_PROJECT_INHERIT;
+    })
+}
+
+/// New files below `directory` copy shared extents in pieces of `bytes` (a multiple of the block size): small writes
+/// into a reflinked file then stay small.
+pub fn set_cow_extent_size(directory: &Path, bytes: u32) -> Result<()> {
+    change(directory, |attributes| {
+        attributes.cow_extent_size = bytes;
+        attributes.flags |= FLAG_COW_EXTENT_SIZE;
+    })
+}
+
+/// The (project id, copy-on-write extent size) of a file or directory.
+pub fn attributes(path: &Path) -> Result<(u32, u32)> {
+    let file = File::open(path).context("open", path.display())?;
+    let read = read(&file, path)?;
+    Ok((read.project, read.cow_extent_size))
+}
+
+/// Limits the project on the XFS of block device `device`, mounted with `prjquota`; `bytes` is hard.
+pub fn limit_project(device: &Path, project: u32, bytes: u64) -> Result<()> {
+    let name = CString::new(device.as_os_str().as_encoded_bytes())
+        .map_err(io::Error::from)
+        .context("use the device name", device.display())?;
+    let mut quota = DiskQuota {
+        version: 1,
+        flags: 2, // FS_PROJ_QUOTA
+        field_mask: FIELD_BLOCK_SOFT | FIELD_BLOCK_HARD,
+        id: project,
+        block_hard_limit: bytes / 512,
+        block_soft_limit: bytes / 512,
+        ..DiskQuota::default()
+    };
+    let command = (Q_XSETQLIM << 8) | PROJECT_QUOTA;
+    // SAFETY: the name is a C string, and the kernel reads one fs_disk_quota (112 bytes, checked by a test) from `quota`.
+    let result = unsafe {
+        libc::quotactl(
+            command,
+            name.as_ptr(),
+            project.cast_signed(),
+            (&raw mut quota).cast(),
+        )
+    };
+    check(result.into()).context("limit a project's space on", device.display())?;
+    Ok(())
+}
+
+fn read(file: &File, path: &Path) -> Result<Attributes> {
+    let mut attributes = Attributes::default();
+    // SAFETY: the kernel writes one fsxattr, which lives here.
+    unsafe { fs_ioc_fsgetxattr(file.as_raw_fd(), &raw mut attributes) }
+        .context("read the attributes of", path.display())?;
+    Ok(attributes)
+}
+
+fn change(path: &Path, edit: impl FnOnce(&mut Attributes)) -> Result<()> {
+    let file = File::open(path).context("open", path.display())?;
+    let mut attributes = read(&file, path)?;
+    edit(&mut attributes);
+    // SAFETY: the kernel reads one fsxattr, which lives here.
+    unsafe { fs_ioc_fssetxattr(file.as_raw_fd(), &raw const attributes) }
+        .context("change the attributes of", path.display())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_structures_have_the_kernels_sizes() {
+        assert_eq!(size_of::<Attributes>(), 28);
+        assert_eq!(size_of::<DiskQuota>(), 112);
+    }
+}
