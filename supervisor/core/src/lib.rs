@@ -1,3 +1,5 @@
 //! Decisions without effects. Nothing here opens a file or a socket, reads a clock or starts anything: values and
 //! `now` come in, a new state and a list of effects go out.
 
+
+pub mod link;
