@@ -3,3 +3,11 @@
 
 
 pub mod link;
+pub mod graph;
+pub mod machine;
+pub mod restart;
+pub mod system;
+pub mod unit;
+pub mod appliance;
+pub mod release;
+pub mod render;

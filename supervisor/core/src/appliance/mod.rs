@@ -1,0 +1,117 @@
+//! `appliance.toml`, the one file that says what the machine is: its types, its reader and its writer.
+//!
+//! Decides what a valid file is. Every mistake is reported at once, each with key, line, value, what is allowed and an
+//! example; an unknown key is a mistake. It must not open files, look up names or know where a file came from.
+//!
+//! The same schema has two readers: [`parse_seed`] also takes the administrator's password, [`parse_stored`] refuses it,
+//! because it is never kept.
+
+mod reader;
+mod secret;
+mod value;
+
+use std::fmt;
+
+pub use reader::{parse_seed, parse_stored};
+pub use secret::Secret;
+pub use value::{Email, Host, Hostname, SiteAddress, Username};
+
+/// The largest `appliance.toml` that is read, in bytes. The whole schema with comments is some hundred times smaller.
+pub const MAX_BYTES: usize = 64 * 1024;
+
+/// Everything that `appliance.toml` can say. A key that is absent has the default of this type's `Default`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Appliance {
+    pub hostname: Hostname,
+    pub site: Site,
+    pub administrator: Administrator,
+}
+
+/// `[site]`: what browsers type.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Site {
+    /// Absent: `https://` and the machine's first address.
+    pub address: Option<SiteAddress>,
+}
+
+/// `[administrator]`: the first one, made at first boot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Administrator {
+    pub username: Username,
+    pub email: Email,
+}
+
+/// A seed: the file, and the one thing in it that must not be kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Seed {
+    pub appliance: Appliance,
+    pub password: Option<Secret>,
+}
+
+impl Appliance {
+    /// The file's text. Reading it again gives the same value.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut text = String::from(
+            "# What this machine is. Read at every boot; everything else is made from it.\n",
+        );
+        text.push_str(&format!("hostname = \"{}\"\n", self.hostname));
+        if let Some(address) = &self.site.address {
+            text.push_str(&format!("\n[site]\naddress = \"{address}\"\n"));
+        }
+        text.push_str(&format!(
+            "\n[administrator]\nusername = \"{}\"\nemail = \"{}\"\n",
+            self.administrator.username,
+            basic_string(self.administrator.email.as_str()),
+        ));
+        text
+    }
+}
+
+/// The inside of a TOML basic string. Of all values only the local part of an e-mail address may hold a character that
+/// needs this.
+fn basic_string(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+/// One mistake in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted, as in `site.address`. Empty when the file as a whole is wrong.
+    pub key: String,
+    /// Counted from 1; 0 when the file as a whole is wrong.
+    pub line: usize,
+    /// As written in the file, cut short; never a secret.
+    pub value: Option<String>,
+    /// What is wrong.
+    pub wrong: String,
+    /// What is allowed, with an example.
+    pub allowed: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
+        }
+        match (&self.value, self.key.as_str()) {
+            (Some(value), key) if !key.is_empty() => write!(f, "{key} = {value}: ")?,
+            (None, key) if !key.is_empty() => write!(f, "{key}: ")?,
+            (_, _) => {}
+        }
+        write!(f, "{}; allowed: {}", self.wrong, self.allowed)
+    }
+}
+
+/// Why a file was refused: every mistake in it, in the order of the lines, never none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", join(.0))]
+pub struct Invalid(pub Vec<Problem>);
+
+fn join(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests;

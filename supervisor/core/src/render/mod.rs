@@ -1,0 +1,142 @@
+//! Everything that is made from `appliance.toml`: the files that the units read, as text.
+//!
+//! Decides what each file says, from the configuration and the [`Facts`] of the machine alone: the same values give the
+//! same bytes. It must not look at the machine, write anything, or put a secret into a file; all of them may be read by
+//! every unit.
+
+mod chrony;
+mod edge;
+mod mattermost;
+mod postgres;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::appliance::{Appliance, Host, SiteAddress};
+use crate::release::Release;
+
+pub use postgres::Sizes;
+
+/// What the machine is like at this boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Memory that the kernel manages, in bytes.
+    pub memory_bytes: u64,
+    pub cpus: u32,
+    /// Addresses of its interfaces that another machine could use: neither loopback nor link-local.
+    pub addresses: Vec<IpAddr>,
+    /// The site's address when the configuration names none: [`choose_address`] of the addresses, or the host name.
+    pub fallback_site: SiteAddress,
+    pub release: Release,
+}
+
+/// The rendered files. Each field's name is the file's, with `_` for the dot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    pub postgresql_conf: String,
+    pub pg_hba_conf: String,
+    pub pg_ident_conf: String,
+    pub mattermost_env: String,
+    pub edge_toml: String,
+    pub chrony_conf: String,
+}
+
+impl Rendered {
+    /// File names in `/run/atalaya/conf` with what is in them.
+    #[must_use]
+    pub fn files(&self) -> [(&'static str, &str); 6] {
+        [
+            ("postgresql.conf", &self.postgresql_conf),
+            ("pg_hba.conf", &self.pg_hba_conf),
+            ("pg_ident.conf", &self.pg_ident_conf),
+            ("mattermost.env", &self.mattermost_env),
+            ("edge.toml", &self.edge_toml),
+            ("chrony.conf", &self.chrony_conf),
+        ]
+    }
+}
+
+/// Renders everything.
+#[must_use]
+pub fn render(appliance: &Appliance, facts: &Facts) -> Rendered {
+    let site = site_address(appliance, facts);
+    let sizes = Sizes::of(facts.memory_bytes, facts.cpus);
+    Rendered {
+        postgresql_conf: postgres::conf(&sizes),
+        pg_hba_conf: postgres::hba(),
+        pg_ident_conf: postgres::ident(),
+        mattermost_env: mattermost::env(&site, &sizes),
+        edge_toml: edge::toml(
+            &site,
+            &names(appliance, &site),
+            &addresses(facts, &site),
+            &facts.release,
+        ),
+        chrony_conf: chrony::conf(),
+    }
+}
+
+/// The address that browsers use.
+#[must_use]
+pub fn site_address(appliance: &Appliance, facts: &Facts) -> SiteAddress {
+    appliance
+        .site
+        .address
+        .clone()
+        .unwrap_or_else(|| facts.fallback_site.clone())
+}
+
+/// The address that a machine without a configured one is reached at: IPv4 before IPv6, because that is what people read
+/// off a console and type; among equals the first.
+#[must_use]
+pub fn choose_address(addresses: &[IpAddr]) -> Option<IpAddr> {
+    addresses
+        .iter()
+        .find(|a| a.is_ipv4())
+        .or_else(|| addresses.first())
+        .copied()
+}
+
+/// Whether another machine could use this address of an interface.
+#[must_use]
+pub fn is_reachable(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => {
+            !(a.is_loopback() || a.is_link_local() || a.is_unspecified() || a.is_multicast())
+        }
+        IpAddr::V6(a) => {
+            !(a.is_loopback()
+                || a.is_unicast_link_local()
+                || a.is_unspecified()
+                || a.is_multicast())
+        }
+    }
+}
+
+/// DNS names in the certificate, without repetition, the site's first.
+fn names(appliance: &Appliance, site: &SiteAddress) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Host::Name(name) = site.host() {
+        names.push(name.clone());
+    }
+    for name in [appliance.hostname.as_str(), "localhost"] {
+        if !names.iter().any(|n| n == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+/// IP addresses in the certificate, in a stable order, so that the same machine gets the same certificate.
+fn addresses(facts: &Facts, site: &SiteAddress) -> Vec<IpAddr> {
+    let mut all: BTreeSet<IpAddr> = facts.addresses.iter().copied().collect();
+    all.insert(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    all.insert(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    if let Host::Address(address) = site.host() {
+        all.insert(*address);
+    }
+    all.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests;
