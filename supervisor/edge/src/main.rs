@@ -1,1 +1,27 @@
-fn main() {}
+//! `atalaya-edge [FILE]`: the edge, with its settings from FILE (default /run/atalaya/conf/edge.toml).
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+const SETTINGS: &str = "/run/atalaya/conf/edge.toml";
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args_os().skip(1);
+    let path = arguments
+        .next()
+        .map_or_else(|| PathBuf::from(SETTINGS), PathBuf::from);
+    if arguments.next().is_some() {
+        bail!("usage: atalaya-edge [FILE], where FILE is the edge's settings (default {SETTINGS})");
+    }
+    let settings = atalaya_edge::settings::load(&path)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let outcome = runtime.block_on(atalaya_edge::run(settings));
+    // What was not finished in the drain's time is not waited for.
+    runtime.shutdown_background();
+    Ok(outcome?)
+}

@@ -1,0 +1,411 @@
+//! The internal certificate authority and the server's own certificate: makes them and says when the latter must be made anew.
+//! Works on values; files are `store`'s business, and the clock is passed in.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, date_time_ymd,
+};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// How long a server certificate is valid: below 398 days, the strictest limit that any client sets.
+const LEAF_LIFE: Duration = Duration::from_secs(397 * DAY);
+/// How far back a server certificate's life begins, so that a client with a slow clock accepts it.
+const LEAF_BACKDATE: Duration = Duration::from_secs(DAY);
+/// How long the authority is valid from its making. Every device must be told of a new one by hand.
+const CA_LIFE: Duration = Duration::from_secs(20 * 365 * DAY);
+const DAY: u64 = 86_400;
+
+/// What a server certificate must be valid for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    pub names: BTreeSet<String>,
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// The authority, ready to sign.
+pub struct Authority {
+    pub pem: String,
+    pub der: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A server certificate and its key as they are written to disk.
+pub struct LeafPem {
+    pub certificate: String,
+    pub key: String,
+}
+
+/// Why a server certificate must be made.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Remake {
+    #[error("there is none yet")]
+    Missing,
+    #[error("the stored one cannot be read ({0})")]
+    Unreadable(&'static str),
+    #[error("names or addresses changed")]
+    NamesChanged,
+    #[error("two thirds of its life are over")]
+    Due,
+    #[error("it is not valid under this authority at this time ({0})")]
+    Invalid(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    #[error("failed to make {what}")]
+    Make {
+        what: &'static str,
+        source: rcgen::Error,
+    },
+    #[error("the key is not a usable private key in PEM")]
+    Key { source: rcgen::Error },
+    #[error("the certificate is not a certificate in PEM")]
+    NotACertificate,
+    #[error("certificate and key do not belong together")]
+    Mismatch,
+}
+
+/// A new key for the authority, PEM (PKCS #8), ECDSA P-256.
+pub fn make_key() -> Result<String, CertificateError> {
+    Ok(new_key_pair()?.serialize_pem())
+}
+
+/// The authority's certificate for a key. The same key gives the same subject, so that devices which trust one certificate of a key trust
+/// every other of it: losing ca.crt costs nothing.
+pub fn make_authority(key_pem: &str, now: UnixTime) -> Result<Authority, CertificateError> {
+    let make = |source| CertificateError::Make {
+        what: "the internal certificate authority",
+        source,
+    };
+    let key = parse_key(key_pem)?;
+    let mut params = CertificateParams::new(Vec::new()).map_err(make)?;
+    // Two appliances in one organisation must not have authorities of one name and different keys: path building would mix them up.
+    let id: String = params
+        .key_identifier(&key)
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "Atalaya");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("Atalaya internal CA {id}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    // A fixed day in the past: the first boot may run on a clock that is ahead, and this certificate cannot be made again.
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(now.as_secs()) + CA_LIFE;
+    let certificate = params.self_signed(&key).map_err(make)?;
+    read_authority(&certificate.pem(), key_pem)
+}
+
+/// Reads the stored authority and checks that certificate and key are a pair.
+pub fn read_authority(certificate_pem: &str, key_pem: &str) -> Result<Authority, CertificateError> {
+    let key = parse_key(key_pem)?;
+    let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+        .map_err(|_| CertificateError::NotACertificate)?;
+    let (rest, parsed) =
+        X509Certificate::from_der(&der).map_err(|_| CertificateError::NotACertificate)?;
+    if !rest.is_empty() {
+        return Err(CertificateError::NotACertificate);
+    }
+    if parsed.public_key().raw != key.subject_public_key_info() {
+        return Err(CertificateError::Mismatch);
+    }
+    let issuer =
+        Issuer::from_ca_cert_der(&der, key).map_err(|_| CertificateError::NotACertificate)?;
+    Ok(Authority {
+        pem: certificate_pem.to_owned(),
+        der,
+        issuer,
+    })
+}
+
+/// A new key and certificate for the server, valid from a day ago.
+pub fn make_leaf(
+    authority: &Authority,
+    subject: &Subject,
+    now: UnixTime,
+) -> Result<LeafPem, CertificateError> {
+    let make = |source| CertificateError::Make {
+        what: "the server certificate",
+        source,
+    };
+    let key = new_key_pair()?;
+    let mut params =
+        CertificateParams::new(subject.names.iter().cloned().collect::<Vec<_>>()).map_err(make)?;
+    params.subject_alt_names.extend(
+        subject
+            .addresses
+            .iter()
+            .map(|address| SanType::IpAddress(*address)),
+    );
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "Atalaya");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before =
+        date_time_ymd(1970, 1, 1) + Duration::from_secs(now.as_secs()) - LEAF_BACKDATE;
+    params.not_after = params.not_before + LEAF_LIFE;
+    let certificate = params.signed_by(&key, &authority.issuer).map_err(make)?;
+    Ok(LeafPem {
+        certificate: certificate.pem(),
+        key: key.serialize_pem(),
+    })
+}
+
+/// The stored server certificate, if it still serves; else why it must be made anew.
+pub fn assess_leaf(
+    stored: Option<&LeafPem>,
+    authority: &CertificateDer<'static>,
+    subject: &Subject,
+    now: UnixTime,
+) -> Result<Arc<CertifiedKey>, Remake> {
+    let stored = stored.ok_or(Remake::Missing)?;
+    let key = PrivateKeyDer::from_pem_slice(stored.key.as_bytes())
+        .map_err(|_| Remake::Unreadable("its key is not in PEM"))?;
+    let der = CertificateDer::from_pem_slice(stored.certificate.as_bytes())
+        .map_err(|_| Remake::Unreadable("it is not in PEM"))?;
+    let validity = {
+        let (_, parsed) = X509Certificate::from_der(&der)
+            .map_err(|_| Remake::Unreadable("it is not a certificate"))?;
+        if subject_of(&parsed) != *subject {
+            return Err(Remake::NamesChanged);
+        }
+        let validity = parsed.validity();
+        (
+            validity.not_before.timestamp(),
+            validity.not_after.timestamp(),
+        )
+    };
+    verify(&der, authority, subject, now).map_err(|error| Remake::Invalid(error.to_string()))?;
+    // i64 seconds since 1970: no overflow before the year 292 billion.
+    let age = i64::try_from(now.as_secs())
+        .unwrap_or(i64::MAX)
+        .saturating_sub(validity.0);
+    if age.saturating_mul(3) >= (validity.1 - validity.0).saturating_mul(2) {
+        return Err(Remake::Due);
+    }
+    let certified = CertifiedKey::from_der(vec![der], key, &aws_lc_rs::default_provider())
+        .map_err(|_| Remake::Unreadable("key and certificate do not belong together"))?;
+    Ok(Arc::new(certified))
+}
+
+/// What a client would check: chain, dates, and every name and address.
+fn verify(
+    leaf: &CertificateDer<'static>,
+    authority: &CertificateDer<'static>,
+    subject: &Subject,
+    now: UnixTime,
+) -> Result<(), rustls::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.clone())?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(
+        Arc::new(roots),
+        Arc::new(aws_lc_rs::default_provider()),
+    )
+    .build()
+    .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let names = subject
+        .names
+        .iter()
+        .filter_map(|name| ServerName::try_from(name.as_str()).ok());
+    let addresses = subject
+        .addresses
+        .iter()
+        .map(|address| ServerName::from(*address));
+    for name in names.chain(addresses) {
+        verifier.verify_server_cert(leaf, &[], &name, &[], now)?;
+    }
+    Ok(())
+}
+
+fn subject_of(certificate: &X509Certificate<'_>) -> Subject {
+    let mut subject = Subject {
+        names: BTreeSet::new(),
+        addresses: BTreeSet::new(),
+    };
+    if let Ok(Some(extension)) = certificate.subject_alternative_name() {
+        for name in &extension.value.general_names {
+            match name {
+                GeneralName::DNSName(name) => {
+                    subject.names.insert((*name).to_owned());
+                }
+                GeneralName::IPAddress(bytes) => {
+                    let address = <[u8; 4]>::try_from(*bytes)
+                        .map(IpAddr::from)
+                        .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+                    subject.addresses.extend(address);
+                }
+                _ => {}
+            }
+        }
+    }
+    subject
+}
+
+fn parse_key(pem: &str) -> Result<KeyPair, CertificateError> {
+    KeyPair::from_pem(pem).map_err(|source| CertificateError::Key { source })
+}
+
+fn new_key_pair() -> Result<KeyPair, CertificateError> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|source| CertificateError::Make {
+        what: "a key",
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(days: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(20_000 * DAY + days * DAY))
+    }
+
+    fn subject(names: &[&str], addresses: &[&str]) -> Subject {
+        Subject {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            addresses: addresses
+                .iter()
+                .map(|address| address.parse().unwrap())
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_leaf_is_kept_until_two_thirds_of_its_life() {
+        let authority = make_authority(&make_key().unwrap(), at(0)).unwrap();
+        let wanted = subject(&["localhost", "atalaya"], &["10.0.2.15", "fd00::1"]);
+        let leaf = make_leaf(&authority, &wanted, at(0)).unwrap();
+        // 397 days, begun a day before day 0: two thirds are reached on day 263.67.
+        for day in [0, 1, 263] {
+            assert!(
+                assess_leaf(Some(&leaf), &authority.der, &wanted, at(day)).is_ok(),
+                "day {day}"
+            );
+        }
+        for day in [264, 395] {
+            assert_eq!(
+                assess_leaf(Some(&leaf), &authority.der, &wanted, at(day)).unwrap_err(),
+                Remake::Due
+            );
+        }
+        let late = assess_leaf(Some(&leaf), &authority.der, &wanted, at(397)).unwrap_err();
+        assert!(matches!(late, Remake::Invalid(_)), "{late}");
+    }
+
+    #[test]
+    fn a_clock_that_went_back_asks_for_a_new_leaf() {
+        let authority = make_authority(&make_key().unwrap(), at(1000)).unwrap();
+        let wanted = subject(&["localhost"], &[]);
+        let leaf = make_leaf(&authority, &wanted, at(1000)).unwrap();
+        assert!(matches!(
+            assess_leaf(Some(&leaf), &authority.der, &wanted, at(0)),
+            Err(Remake::Invalid(_))
+        ));
+        let again = make_leaf(&authority, &wanted, at(0)).unwrap();
+        assert!(assess_leaf(Some(&again), &authority.der, &wanted, at(0)).is_ok());
+    }
+
+    #[test]
+    fn other_names_or_addresses_ask_for_a_new_leaf() {
+        let authority = make_authority(&make_key().unwrap(), at(0)).unwrap();
+        let leaf = make_leaf(&authority, &subject(&["localhost"], &["10.0.0.1"]), at(0)).unwrap();
+        for other in [
+            subject(&["localhost"], &["10.0.0.2"]),
+            subject(&["localhost", "atalaya"], &["10.0.0.1"]),
+            subject(&[], &["10.0.0.1"]),
+        ] {
+            assert_eq!(
+                assess_leaf(Some(&leaf), &authority.der, &other, at(1)).unwrap_err(),
+                Remake::NamesChanged
+            );
+        }
+    }
+
+    #[test]
+    fn damage_of_any_kind_asks_for_a_new_leaf_and_never_panics() {
+        let authority = make_authority(&make_key().unwrap(), at(0)).unwrap();
+        let wanted = subject(&["localhost"], &[]);
+        let leaf = make_leaf(&authority, &wanted, at(0)).unwrap();
+        let other = make_leaf(&authority, &wanted, at(0)).unwrap();
+        assert_eq!(
+            assess_leaf(None, &authority.der, &wanted, at(0)).unwrap_err(),
+            Remake::Missing
+        );
+        let mixed = LeafPem {
+            certificate: leaf.certificate.clone(),
+            key: other.key,
+        };
+        assert!(matches!(
+            assess_leaf(Some(&mixed), &authority.der, &wanted, at(0)),
+            Err(Remake::Unreadable(_))
+        ));
+        for cut in (0..leaf.certificate.len() - 30).step_by(37) {
+            let torn = LeafPem {
+                certificate: leaf.certificate[..cut].to_owned(),
+                key: leaf.key.clone(),
+            };
+            assert!(
+                assess_leaf(Some(&torn), &authority.der, &wanted, at(0)).is_err(),
+                "certificate cut at {cut}"
+            );
+        }
+        for cut in (0..leaf.key.len() - 30).step_by(37) {
+            let torn = LeafPem {
+                certificate: leaf.certificate.clone(),
+                key: leaf.key[..cut].to_owned(),
+            };
+            assert!(
+                assess_leaf(Some(&torn), &authority.der, &wanted, at(0)).is_err(),
+                "key cut at {cut}"
+            );
+        }
+        let stranger = make_authority(&make_key().unwrap(), at(0)).unwrap();
+        assert!(matches!(
+            assess_leaf(Some(&leaf), &stranger.der, &wanted, at(0)),
+            Err(Remake::Invalid(_))
+        ));
+    }
+
+    #[test]
+    fn a_leaf_still_verifies_under_an_authority_made_again_from_the_same_key() {
+        let key = make_key().unwrap();
+        let first = make_authority(&key, at(0)).unwrap();
+        let wanted = subject(&["localhost"], &[]);
+        let leaf = make_leaf(&first, &wanted, at(0)).unwrap();
+        let second = make_authority(&key, at(30)).unwrap();
+        assert!(first.pem != second.pem);
+        assert!(assess_leaf(Some(&leaf), &second.der, &wanted, at(30)).is_ok());
+    }
+
+    #[test]
+    fn an_authority_and_a_strange_key_are_refused() {
+        let authority = make_authority(&make_key().unwrap(), at(0)).unwrap();
+        let error = read_authority(&authority.pem, &make_key().unwrap())
+            .err()
+            .unwrap();
+        assert!(matches!(error, CertificateError::Mismatch));
+        assert!(matches!(
+            read_authority(&authority.pem, "nonsense"),
+            Err(CertificateError::Key { .. })
+        ));
+    }
+}

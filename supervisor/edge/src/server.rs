@@ -1,0 +1,252 @@
+//! Accepts connections, ends TLS, speaks HTTP/1.1 and HTTP/2, stops in good order. What a request becomes is `proxy`'s business.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+use crate::body::Answer;
+use crate::drain::Drain;
+use crate::listen::prepare;
+use crate::log::Log;
+use crate::proxy::{ClientBody, Proxy};
+use crate::settings::Limits;
+
+/// Headers of one request: number, and bytes of all together. Mattermost's own clients send about 20 and 2 KiB.
+const MAX_HEADERS: usize = 100;
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+/// HTTP/2: requests at once on one connection, and bytes a client may send ahead on one stream and on all of them.
+const MAX_STREAMS: u32 = 128;
+const STREAM_WINDOW: u32 = 512 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of one stream's answer that wait for the client.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// The certificate that new connections get; replaced without touching the old ones.
+#[derive(Debug)]
+pub struct Serving(RwLock<Arc<CertifiedKey>>);
+
+impl Serving {
+    pub fn new(certified: Arc<CertifiedKey>) -> Self {
+        Self(RwLock::new(certified))
+    }
+
+    pub fn replace(&self, certified: Arc<CertifiedKey>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+    }
+}
+
+impl ResolvesServerCert for Serving {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(
+            &self.0.read().unwrap_or_else(PoisonError::into_inner),
+        ))
+    }
+}
+
+/// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1.
+pub fn tls(serving: Arc<Serving>) -> Result<TlsAcceptor, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(serving);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Resumption by tickets: nothing is remembered for a client that never returns.
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+pub struct Context {
+    pub limits: Limits,
+    pub log: Log,
+    pub drain: Drain,
+    pub slots: Arc<Semaphore>,
+}
+
+/// A connection's place among the allowed ones.
+struct Guest {
+    stream: TcpStream,
+    address: IpAddr,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Context {
+    /// The next connection; None once the edge stops.
+    async fn next(&mut self, listener: &TcpListener) -> Option<Guest> {
+        let mut full = false;
+        loop {
+            let accepted = tokio::select! {
+                () = self.drain.begun() => return None,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors or memory, or the client is gone already: accept again a little later.
+                    self.log.event(
+                        "warn",
+                        "failed to accept a connection",
+                        json!({ "error": error.to_string() }),
+                    );
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            match Arc::clone(&self.slots).try_acquire_owned() {
+                Ok(slot) => {
+                    // Fails only for a connection that is gone; reading will say so.
+                    prepare(&stream, self.limits.body_idle()).ok();
+                    return Some(Guest {
+                        stream,
+                        address: client_address(peer),
+                        _slot: slot,
+                    });
+                }
+                Err(_) if !full => {
+                    full = true;
+                    let details = json!({ "limit": self.limits.connections });
+                    self.log.event(
+                        "warn",
+                        "connections are refused: as many as allowed are open",
+                        details,
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn http1(&self) -> hyper::server::conn::http1::Builder {
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header())
+            .max_headers(MAX_HEADERS)
+            .max_header_size(MAX_HEADER_BYTES)
+            .max_buf_size(4 * MAX_HEADER_BYTES);
+        builder
+    }
+
+    fn http2(&self) -> hyper::server::conn::http2::Builder<TokioExecutor> {
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+            .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(Duration::from_secs(60))
+            .keep_alive_timeout(self.limits.header());
+        builder
+    }
+}
+
+/// Serves the site until the edge stops.
+pub async fn serve_https(
+    mut context: Context,
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    proxy: Arc<Proxy>,
+) {
+    while let Some(guest) = context.next(&listener).await {
+        let (tls, proxy, mut context) = (tls.clone(), Arc::clone(&proxy), context.clone());
+        tokio::spawn(async move {
+            let Guest {
+                stream,
+                address,
+                _slot,
+            } = guest;
+            let handshake = tokio::select! {
+                () = context.drain.begun() => return,
+                handshake = tokio::time::timeout(context.limits.header(), tls.accept(stream)) => handshake,
+            };
+            // Port scans and clients that do not trust the authority end here; a line for each would drown the log.
+            let Ok(Ok(stream)) = handshake else { return };
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let service = service_fn(move |request: Request<Incoming>| {
+                let proxy = Arc::clone(&proxy);
+                async move { Ok::<_, Infallible>(proxy.serve(address, request).await) }
+            });
+            let io = TokioIo::new(stream);
+            if is_http2 {
+                let connection = context.http2().serve_connection(io, service);
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    // How a connection ended is told by its requests' lines.
+                    _ended = connection.as_mut() => return,
+                    () = context.drain.begun() => connection.as_mut().graceful_shutdown(),
+                }
+                connection.await.ok();
+            } else {
+                run_http1(&mut context, io, service).await;
+            }
+        });
+    }
+}
+
+/// Serves port 80 until the edge stops: the authority's certificate, and the way to the site.
+pub async fn serve_http(
+    mut context: Context,
+    listener: TcpListener,
+    redirect: Arc<crate::redirect::Redirect>,
+) {
+    while let Some(guest) = context.next(&listener).await {
+        let (redirect, mut context) = (Arc::clone(&redirect), context.clone());
+        tokio::spawn(async move {
+            let Guest { stream, _slot, .. } = guest;
+            let service = service_fn(move |request: Request<Incoming>| {
+                let response = redirect
+                    .answer(&request)
+                    .map(|body| Answer::own(body, None));
+                async move { Ok::<Response<ClientBody>, Infallible>(response) }
+            });
+            run_http1(&mut context, TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn run_http1<IO, S, F>(context: &mut Context, io: TokioIo<IO>, service: S)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: hyper::service::Service<
+            Request<Incoming>,
+            Response = Response<ClientBody>,
+            Error = Infallible,
+            Future = F,
+        > + Send,
+    F: Future<Output = Result<Response<ClientBody>, Infallible>> + Send,
+{
+    let connection = context
+        .http1()
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        _ended = connection.as_mut() => return,
+        () = context.drain.begun() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.ok();
+}
+
+/// IPv4 clients of a socket for both families show as ::ffff:a.b.c.d; everyone else knows them as a.b.c.d.
+fn client_address(peer: SocketAddr) -> IpAddr {
+    peer.ip().to_canonical()
+}
