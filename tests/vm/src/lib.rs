@@ -22,6 +22,7 @@
 
 mod accel;
 mod agent;
+mod arguments;
 mod console;
 mod error;
 mod machine;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::machine::Place;
+use crate::arguments::Place;
 use crate::process::{Invocation, Process};
 use crate::{Agent, Console, Exit, Machine, Qmp, Snapshot, Status, VmError, free_port};
 
@@ -51,7 +51,7 @@ impl Vm {
         let status = connect(&place.status, &process).ok_or_else(|| failed("its status port"))?;
         let started = Instant::now();
         let status = Status::open(status, started)?;
-        let agent = match machine.has_agent() {
+        let agent = match machine.agent {
             true => Some(Agent::open(
                 connect(&place.agent, &process).ok_or_else(|| failed("the agent's port"))?,
             )?),
@@ -232,34 +232,35 @@ impl Vm {
 }
 
 fn prepare(machine: &Machine, directory: &Path) -> Result<Place, VmError> {
-    let tools = machine.tools();
+    let tools = &machine.tools;
     let variables = machine
-        .variables_path()
-        .map_or_else(|| directory.join("variables"), Path::to_owned);
+        .variables
+        .clone()
+        .unwrap_or_else(|| directory.join("variables"));
     if !variables.exists() {
         let template = tools.firmware_variables()?;
         fs::copy(&template, &variables)
             .map_err(VmError::io("make", variables.display().to_string()))?;
     }
-    let (https, http) = machine.wanted_ports();
     Ok(Place {
         firmware_code: tools.firmware_code()?,
         variables,
         console: machine
-            .console_path()
-            .map_or_else(|| directory.join("console"), Path::to_owned),
+            .console
+            .clone()
+            .unwrap_or_else(|| directory.join("console")),
         qmp: directory.join("qmp"),
         status: directory.join("status"),
         agent: directory.join("agent"),
-        https_port: https.map_or_else(free_port, Ok)?,
-        http_port: http.map_or_else(free_port, Ok)?,
+        https_port: machine.https_port.map_or_else(free_port, Ok)?,
+        http_port: machine.http_port.map_or_else(free_port, Ok)?,
     })
 }
 
 fn invocation(machine: &Machine, place: &Place, messages: &Path) -> Result<Invocation, VmError> {
-    let mut words = machine.tools().qemu()?;
+    let mut words = machine.tools.qemu()?;
     words.extend(machine.arguments(place).into_iter().map(PathBuf::from));
-    let environment = vec![("QEMU_MODULE_DIR", machine.tools().qemu_modules())];
+    let environment = vec![("QEMU_MODULE_DIR", machine.tools.qemu_modules())];
     Ok(Invocation {
         words,
         environment,

@@ -1,0 +1,450 @@
+//! The life of one appliance: a fresh disk, users, killed units, restarts, power off.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use atalaya_suites::appliance::{
+    ADMINISTRATOR, Appliance, BOOT, FIRST_BOOT, PASSWORD, POWER_OFF, RECOVERY, run, served,
+    wait_served,
+};
+use atalaya_suites::client::Client;
+use atalaya_suites::place::Place;
+use atalaya_suites::story::{self, Step, eventually};
+use atalaya_suites::stream::Stream;
+use atalaya_vm::{Snapshot, UnitState, Vm};
+
+const SIGKILL: i32 = 9;
+const GIB: u64 = 1 << 30;
+
+/// What the steps share.
+struct Life {
+    place: Place,
+    appliance: Appliance,
+    vm: Vm,
+    client: Client,
+    channel: String,
+    kept: Kept,
+}
+
+/// What must still be there after every restart.
+struct Kept {
+    message: String,
+    file: String,
+    content: Vec<u8>,
+    certificate: Vec<u8>,
+}
+
+fn main() -> ExitCode {
+    let step = |name, run| Step { name, run };
+    story::run(
+        "life",
+        begin,
+        &[
+            step("fresh_disk_to_page", fresh_disk_to_page),
+            step(
+                "every_unit_is_up_and_status_says_so",
+                every_unit_is_up_and_status_says_so,
+            ),
+            step("contract_suite", contract_suite),
+            step("probe", probe),
+            step("data_fills_the_disk", data_fills_the_disk),
+            step(
+                "password_of_the_seed_is_nowhere",
+                password_of_the_seed_is_nowhere,
+            ),
+            step(
+                "killed_atalayad_leaves_units_alone",
+                killed_atalayad_leaves_units_alone,
+            ),
+            step("killed_units_come_back", killed_units_come_back),
+            step("reboot_keeps_everything", reboot_keeps_everything),
+            step(
+                "ctrl_alt_del_reboots_in_order",
+                ctrl_alt_del_reboots_in_order,
+            ),
+            step(
+                "power_button_is_a_clean_shutdown",
+                power_button_is_a_clean_shutdown,
+            ),
+            step("sbin_poweroff_asks_init", sbin_poweroff_asks_init),
+        ],
+    )
+}
+
+fn begin() -> anyhow::Result<Life> {
+    let place = Place::from_environment();
+    let appliance = Appliance::new(&place, &place.test_image()?, 20, true)?.seeded()?;
+    let vm = appliance.start()?;
+    let state = wait_served(&vm, FIRST_BOOT)?;
+    vm.agent()?.wait_ready(BOOT)?;
+    let mut client = appliance.client(&state)?;
+    client.log_in(ADMINISTRATOR, PASSWORD)?;
+    let channel = client.make_channel("life")?;
+    let message = "the first post of all".to_owned();
+    let content: Vec<u8> = (0..300_000_u32)
+        .map(|number| (number % 251) as u8)
+        .collect();
+    let file = client.upload(&channel, "bytes.bin", &content)?;
+    client.make_post(&channel, &message, &[&file])?;
+    let certificate = client.server_certificate()?;
+    Ok(Life {
+        place,
+        appliance,
+        vm,
+        client,
+        channel,
+        kept: Kept {
+            message,
+            file,
+            content,
+            certificate,
+        },
+    })
+}
+
+fn fresh_disk_to_page(life: &mut Life) -> anyhow::Result<()> {
+    let page = life.client.get("/")?;
+    ensure!(page.status == 200, "the page has status {}", page.status);
+    ensure!(
+        page.header("content-type")
+            .is_some_and(|kind| kind.starts_with("text/html")),
+        "the page is no HTML"
+    );
+    ensure!(
+        page.header("strict-transport-security").is_some(),
+        "the page has no HSTS header"
+    );
+    let plain = life.client.get_plain("/some/where?x=1")?;
+    ensure!(
+        (301..=308).contains(&plain.status),
+        "port 80 answers {}",
+        plain.status
+    );
+    let wanted = format!("{}/some/where?x=1", life.client.base());
+    ensure!(
+        plain.header("location") == Some(wanted.as_str()),
+        "port 80 leads to {:?}",
+        plain.header("location")
+    );
+    check_kept(life)
+}
+
+fn check_kept(life: &Life) -> anyhow::Result<()> {
+    let me = life
+        .client
+        .get("/api/v4/users/me")?
+        .json(200)
+        .context("the session is gone")?;
+    ensure!(
+        me["username"] == ADMINISTRATOR,
+        "the session is of {}",
+        me["username"]
+    );
+    let messages = life.client.messages(&life.channel)?;
+    ensure!(messages.contains(&life.kept.message), "the post is gone");
+    ensure!(
+        life.client.download(&life.kept.file)? == life.kept.content,
+        "the file is not what it was"
+    );
+    ensure!(
+        life.client.server_certificate()? == life.kept.certificate,
+        "the certificate is another one"
+    );
+    Ok(())
+}
+
+fn every_unit_is_up_and_status_says_so(life: &mut Life) -> anyhow::Result<()> {
+    let state = life
+        .vm
+        .wait_status("every unit to be up", RECOVERY, all_up)?;
+    for unit in [
+        "udevd",
+        "networkd",
+        "resolved",
+        "chronyd",
+        "postgres",
+        "mattermost",
+        "edge",
+    ] {
+        ensure!(state.units.contains_key(unit), "there is no unit {unit}");
+    }
+    let boot = state.boot.context("no boot was reported")?;
+    let manifest = life.place.test_image()?.manifest().clone();
+    let said = run(&life.vm, &["/usr/bin/atalaya", "status"])?;
+    for fact in [&boot.version, &boot.build, &boot.mattermost] {
+        ensure!(
+            said.contains(fact.as_str()),
+            "`atalaya status` does not say {fact}:\n{said}"
+        );
+        ensure!(
+            manifest.to_string().contains(fact.as_str()),
+            "the manifest does not say {fact}"
+        );
+    }
+    let unreadable = life.vm.status().unreadable();
+    ensure!(unreadable.is_empty(), "the status port said {unreadable:?}");
+    Ok(())
+}
+
+/// Nothing waits, nothing failed, and every service is ready.
+fn all_up(state: &Snapshot) -> bool {
+    let up = |state: UnitState| matches!(state, UnitState::Running | UnitState::Done);
+    // What is not wanted at boot is Stopped.
+    served(state)
+        && state
+            .units
+            .values()
+            .all(|unit| unit.state == UnitState::Stopped || up(unit.state) && unit.ready)
+}
+
+fn contract_suite(_life: &mut Life) -> anyhow::Result<()> {
+    anyhow::bail!("not wired up yet")
+}
+
+fn probe(life: &mut Life) -> anyhow::Result<()> {
+    run(&life.vm, &["/usr/bin/atalaya", "probe"]).map(drop)
+}
+
+fn data_fills_the_disk(life: &mut Life) -> anyhow::Result<()> {
+    let (size, _) = life.vm.agent()?.file_system("/data")?;
+    // 20 GiB less the boot partition, two slots, and what XFS keeps for itself.
+    ensure!(
+        size > 14 * GIB,
+        "/data has {size} bytes on a disk of 20 GiB"
+    );
+    Ok(())
+}
+
+fn password_of_the_seed_is_nowhere(life: &mut Life) -> anyhow::Result<()> {
+    let agent = life.vm.agent()?;
+    for entry in agent.list("/data", true)? {
+        let regular = entry.mode & 0o170_000 == 0o100_000;
+        // The database's own files are large and hold only the hash.
+        if !regular || entry.size == 0 || entry.size > 4 << 20 || entry.path.contains("/postgres/")
+        {
+            continue;
+        }
+        let content = agent.read_file(&entry.path)?;
+        let found = content
+            .windows(PASSWORD.len())
+            .any(|part| part == PASSWORD.as_bytes());
+        ensure!(!found, "{} holds the administrator's password", entry.path);
+    }
+    ensure!(
+        !life.vm.console().text().contains(PASSWORD),
+        "the console shows the administrator's password"
+    );
+    Ok(())
+}
+
+fn killed_atalayad_leaves_units_alone(life: &mut Life) -> anyhow::Result<()> {
+    let before = life
+        .vm
+        .wait_status("every unit to be up", RECOVERY, all_up)?;
+    let stream = Stream::begin(
+        &life.client,
+        &life.channel,
+        "atalayad",
+        ADMINISTRATOR,
+        PASSWORD,
+    );
+    let old = supervisor(&life.vm)?;
+    life.vm.agent()?.kill(old, SIGKILL)?;
+    let taken_over = eventually("another atalayad that answers", RECOVERY, || {
+        let other = supervisor(&life.vm).is_ok_and(|pid| pid != old);
+        Ok((other && run(&life.vm, &["/usr/bin/atalaya", "status"]).is_ok()).then_some(()))
+    });
+    let tally = stream.end()?;
+    taken_over?;
+    let after = life
+        .vm
+        .wait_status("every unit to be up", RECOVERY, all_up)?;
+    let processes = life.vm.agent()?.processes()?;
+    for (name, unit) in before
+        .units
+        .iter()
+        .filter(|(_, unit)| unit.state == UnitState::Running)
+    {
+        let pid = unit
+            .pid
+            .with_context(|| format!("{name} runs and has no pid"))?;
+        ensure!(
+            after.pid(name) == Some(pid),
+            "{name} had pid {pid}, now it has {:?}",
+            after.pid(name)
+        );
+        ensure!(
+            processes
+                .iter()
+                .any(|process| process.pid == pid && process.ppid == 1),
+            "{name} is gone"
+        );
+    }
+    ensure!(
+        tally.posts.keys().eq(&[201]),
+        "posts were answered with {:?}",
+        tally.posts
+    );
+    tally.check_honest()?;
+    tally.check_kept(&life.client, &life.channel)?;
+    // It takes the exit statuses over as well.
+    kill_unit(life, "chronyd")
+}
+
+fn supervisor(vm: &Vm) -> anyhow::Result<i32> {
+    let processes = vm.agent()?.processes()?;
+    let found = processes
+        .iter()
+        .find(|process| process.name == "atalayad" && process.cgroup.ends_with("atalaya.daemon"));
+    Ok(found.context("no atalayad runs")?.pid)
+}
+
+fn killed_units_come_back(life: &mut Life) -> anyhow::Result<()> {
+    let state = life
+        .vm
+        .wait_status("every unit to be up", RECOVERY, all_up)?;
+    let running = state
+        .units
+        .values()
+        .filter(|unit| unit.state == UnitState::Running);
+    // The agent is what kills; it is not part of the product.
+    let names: Vec<String> = running
+        .map(|unit| unit.unit.clone())
+        .filter(|name| name != "agent")
+        .collect();
+    ensure!(names.len() >= 7, "only {names:?} run");
+    for name in names {
+        kill_unit(life, &name).with_context(|| format!("after kill -9 of {name}"))?;
+    }
+    Ok(())
+}
+
+fn kill_unit(life: &mut Life, name: &str) -> anyhow::Result<()> {
+    let before = life
+        .vm
+        .wait_status("every unit to be up", RECOVERY, all_up)?;
+    let unit = before.units.get(name).context("there is no such unit")?;
+    let (pid, run) = (
+        unit.pid.context("it has no pid")?,
+        unit.run.context("it has no run number")?,
+    );
+    let stream = Stream::begin(&life.client, &life.channel, name, ADMINISTRATOR, PASSWORD);
+    life.vm.agent()?.kill(pid, SIGKILL)?;
+    let back = life.vm.wait_status(
+        "the unit to be back and users to be admitted",
+        RECOVERY,
+        |state| {
+            state
+                .units
+                .get(name)
+                .is_some_and(|unit| unit.run > Some(run))
+                && all_up(state)
+        },
+    );
+    // The stream must see it too, or its end would only show how long the machine takes to say so.
+    let answered = eventually("an answer 200 from the page", RECOVERY, || {
+        Ok(life
+            .client
+            .get("/")
+            .is_ok_and(|page| page.status == 200)
+            .then_some(()))
+    });
+    let tally = stream.end()?;
+    back?;
+    answered?;
+    tally.check_honest()?;
+    tally.check_kept(&life.client, &life.channel)?;
+    ensure!(
+        tally.posts.contains_key(&201),
+        "no post was taken at all: {:?}",
+        tally.posts
+    );
+    match name {
+        "postgres" | "mattermost" => {
+            ensure!(
+                tally.posts.contains_key(&503),
+                "the edge never answered 503: {:?}",
+                tally.posts
+            );
+        }
+        "edge" => {}
+        _ => ensure!(
+            tally.posts.keys().eq(&[201]),
+            "posts were answered with {:?}",
+            tally.posts
+        ),
+    }
+    Ok(())
+}
+
+fn reboot_keeps_everything(life: &mut Life) -> anyhow::Result<()> {
+    let mark = life.vm.qmp().mark();
+    // The answer may be lost: the machine that gives it goes down.
+    run(&life.vm, &["/usr/bin/atalaya", "reboot"]).ok();
+    back_after_reset(life, mark)
+}
+
+fn ctrl_alt_del_reboots_in_order(life: &mut Life) -> anyhow::Result<()> {
+    let mark = life.vm.qmp().mark();
+    life.vm.press_ctrl_alt_del()?;
+    back_after_reset(life, mark)?;
+    check_recovered_nothing(life)
+}
+
+fn back_after_reset(life: &mut Life, mark: usize) -> anyhow::Result<()> {
+    life.vm
+        .wait_reset("the machine to restart", mark, POWER_OFF)?;
+    wait_served(&life.vm, BOOT)?;
+    life.vm.agent()?.wait_ready(BOOT)?;
+    check_kept(life)
+}
+
+fn power_button_is_a_clean_shutdown(life: &mut Life) -> anyhow::Result<()> {
+    life.vm.press_power_button()?;
+    let exit = life
+        .vm
+        .wait_exit("the machine to switch itself off", POWER_OFF)?;
+    ensure!(exit.success(), "QEMU ended with {exit}");
+    life.vm = life.appliance.start()?;
+    wait_served(&life.vm, BOOT)?;
+    life.vm.agent()?.wait_ready(BOOT)?;
+    check_recovered_nothing(life)?;
+    check_kept(life)
+}
+
+/// PostgreSQL's own log: its last shutdown was clean and its last start had nothing to recover. There is no other
+/// witness of that than what PostgreSQL says.
+fn check_recovered_nothing(life: &Life) -> anyhow::Result<()> {
+    let log = run(&life.vm, &["/usr/bin/atalaya", "logs", "-u", "postgres"])?;
+    let lines: Vec<&str> = log.lines().collect();
+    let last = |what: &str| lines.iter().rposition(|line| line.contains(what));
+    let started = last("database system is ready to accept connections")
+        .context("PostgreSQL's log has no start")?;
+    let stopped =
+        last("database system is shut down").context("PostgreSQL's log has no clean shutdown")?;
+    ensure!(
+        stopped < started,
+        "the last shutdown comes after the last start"
+    );
+    let between = &lines[stopped..started];
+    let recovered = between
+        .iter()
+        .find(|line| line.contains("redo starts") || line.contains("not properly shut down"));
+    ensure!(recovered.is_none(), "PostgreSQL recovered: {recovered:?}");
+    ensure!(
+        between
+            .iter()
+            .any(|line| line.contains("database system was shut down at")),
+        "no clean start:\n{log}"
+    );
+    Ok(())
+}
+
+fn sbin_poweroff_asks_init(life: &mut Life) -> anyhow::Result<()> {
+    run(&life.vm, &["/sbin/poweroff"]).ok();
+    let exit = life
+        .vm
+        .wait_exit("the machine to switch itself off", POWER_OFF)?;
+    ensure!(exit.success(), "QEMU ended with {exit}");
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! The arguments of QEMU that follow from the description of a machine: a pure function.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use crate::{Accel, Cache, Machine};
+
+/// The name of the virtio-serial port on which the appliance reports its state.
+const STATUS_PORT: &str = "atalaya.status";
+/// The name of the agent's virtio-serial port. Only a test image has the agent.
+const AGENT_PORT: &str = "atalaya.agent";
+/// Where the appliance looks for a seed among QEMU's firmware configuration.
+const SEED_FW_CFG: &str = "opt/atalaya/appliance.toml";
+
+impl Machine {
+    /// QEMU's arguments.
+    pub(crate) fn arguments(&self, place: &Place) -> Vec<OsString> {
+        let mut list = Arguments::default();
+        list.add([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-name",
+            "atalaya",
+        ]);
+        list.add([
+            "-machine",
+            "q35",
+            "-smp",
+            &self.cpus.to_string(),
+            "-m",
+            &format!("{}M", self.memory_mib),
+        ]);
+        match self.accel {
+            Accel::Kvm => list.add(["-accel", "kvm", "-cpu", "host"]),
+            Accel::Tcg => list.add(["-accel", "tcg,thread=multi", "-cpu", "max"]),
+        }
+        // Started halted: nothing the guest says is lost before the sockets are connected.
+        list.add(["-S"]);
+        list.option(
+            "-drive",
+            "if=pflash,unit=0,format=raw,readonly=on,file=",
+            &place.firmware_code,
+            "",
+        );
+        list.option(
+            "-drive",
+            "if=pflash,unit=1,format=raw,file=",
+            &place.variables,
+            "",
+        );
+        list.add(["-device", "virtio-rng-pci"]);
+        if self.display {
+            // The UEFI firmware has its own driver and needs none from the card.
+            list.add(["-device", "VGA,romfile="]);
+        }
+        self.add_disks(&mut list);
+        self.add_network(&mut list, place);
+        self.add_ports(&mut list, place);
+        self.add_strings(&mut list);
+        if let Some(seed) = &self.seed {
+            list.option("-fw_cfg", &format!("name={SEED_FW_CFG},file="), seed, "");
+        }
+        list.words
+    }
+
+    fn add_disks(&self, list: &mut Arguments) {
+        let cache = match self.cache {
+            Cache::Writeback => "writeback",
+            Cache::Unsafe => "unsafe",
+        };
+        for (number, disk) in std::iter::once(&self.disk)
+            .chain(&self.extra_disks)
+            .enumerate()
+        {
+            let access = if disk.read_only { ",readonly=on" } else { "" };
+            let head = format!(
+                "if=none,id=disk{number},format=raw,cache={cache},discard=unmap,detect-zeroes=off{access},file="
+            );
+            list.option("-drive", &head, &disk.path, "");
+            let boot = if number == 0 { ",bootindex=1" } else { "" };
+            list.add([
+                "-device",
+                &format!("virtio-blk-pci,drive=disk{number}{boot}"),
+            ]);
+        }
+    }
+
+    fn add_network(&self, list: &mut Arguments, place: &Place) {
+        let restrict = if self.isolated { ",restrict=on" } else { "" };
+        let forward = |host: u16, guest: u16| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
+        let (https, http) = (forward(place.https_port, 443), forward(place.http_port, 80));
+        list.add(["-netdev", &format!("user,id=net0{restrict}{https}{http}")]);
+        // No option ROM: this machine does not boot from the network.
+        list.add(["-device", "virtio-net-pci,netdev=net0,romfile="]);
+    }
+
+    fn add_ports(&self, list: &mut Arguments, place: &Place) {
+        list.option(
+            "-chardev",
+            "file,id=console,append=on,path=",
+            &place.console,
+            "",
+        );
+        list.add(["-serial", "chardev:console"]);
+        list.option(
+            "-chardev",
+            "socket,id=qmp,server=on,wait=off,path=",
+            &place.qmp,
+            "",
+        );
+        list.add(["-mon", "chardev=qmp,mode=control"]);
+        list.add(["-device", "virtio-serial-pci"]);
+        list.option(
+            "-chardev",
+            "socket,id=status,server=on,wait=off,path=",
+            &place.status,
+            "",
+        );
+        list.add([
+            "-device",
+            &format!("virtserialport,chardev=status,name={STATUS_PORT}"),
+        ]);
+        if self.agent {
+            list.option(
+                "-chardev",
+                "socket,id=agent,server=on,wait=off,path=",
+                &place.agent,
+                "",
+            );
+            list.add([
+                "-device",
+                &format!("virtserialport,chardev=agent,name={AGENT_PORT}"),
+            ]);
+        }
+    }
+
+    fn add_strings(&self, list: &mut Arguments) {
+        let extra = match self.kernel_arguments.as_slice() {
+            [] => None,
+            some => Some(format!(
+                "io.systemd.stub.kernel-cmdline-extra={}",
+                some.join(" ")
+            )),
+        };
+        for string in self.smbios_strings.iter().chain(&extra) {
+            list.option("-smbios", "type=11,value=", string, "");
+        }
+    }
+}
+
+/// Where the pieces of one running machine are.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub firmware_code: PathBuf,
+    pub variables: PathBuf,
+    pub console: PathBuf,
+    pub qmp: PathBuf,
+    pub status: PathBuf,
+    pub agent: PathBuf,
+    pub https_port: u16,
+    pub http_port: u16,
+}
+
+#[derive(Default)]
+struct Arguments {
+    words: Vec<OsString>,
+}
+
+impl Arguments {
+    fn add<const N: usize>(&mut self, words: [&str; N]) {
+        self.words.extend(words.iter().map(OsString::from));
+    }
+
+    /// `switch head value tail`; a comma in the value is doubled, as QEMU wants it.
+    fn option(&mut self, switch: &str, head: &str, value: impl AsRef<OsStr>, tail: &str) {
+        let value = value.as_ref().to_string_lossy().replace(',', ",,");
+        self.words.push(switch.into());
+        self.words.push(format!("{head}{value}{tail}").into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Disk, ToolsTree};
+
+    fn line(change: impl FnOnce(Machine) -> Machine) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let loader = dir.path().join("usr/lib/x86_64-linux-gnu");
+        std::fs::create_dir_all(&loader).unwrap();
+        std::fs::File::create(loader.join("ld-linux-x86-64.so.2")).unwrap();
+        let machine = change(Machine::new(ToolsTree::at(dir.path()).unwrap(), "/disk"));
+        let place = Place {
+            firmware_code: "/code".into(),
+            variables: "/vars".into(),
+            console: "/console".into(),
+            qmp: "/qmp".into(),
+            status: "/status".into(),
+            agent: "/agent".into(),
+            https_port: 8443,
+            http_port: 8080,
+        };
+        machine
+            .arguments(&place)
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn only_loopback_ports_lead_in() {
+        let line = line(|machine| machine.isolated(true));
+        assert!(line.contains("user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:8443-:443,hostfwd=tcp:127.0.0.1:8080-:80"));
+    }
+
+    #[test]
+    fn the_agent_port_is_there_only_when_asked_for() {
+        assert!(!line(|machine| machine).contains("agent"));
+        assert!(
+            line(|machine| machine.agent(true))
+                .contains("virtserialport,chardev=agent,name=atalaya.agent")
+        );
+    }
+
+    #[test]
+    fn kernel_arguments_share_one_string_and_commas_are_doubled() {
+        let line = line(|machine| machine.kernel_argument("a=1,2").kernel_argument("b"));
+        assert!(
+            line.contains("-smbios type=11,value=io.systemd.stub.kernel-cmdline-extra=a=1,,2 b")
+        );
+    }
+
+    #[test]
+    fn the_seed_goes_by_fw_cfg() {
+        let line = line(|machine| machine.seed("/run/seed.toml"));
+        assert!(line.contains("-fw_cfg name=opt/atalaya/appliance.toml,file=/run/seed.toml"));
+    }
+
+    #[test]
+    fn the_first_disk_is_booted_and_others_follow() {
+        let line = line(|machine| machine.extra_disk(Disk::read_only("/seed")));
+        assert!(line.contains("drive=disk0,bootindex=1"));
+        assert!(line.contains("id=disk1,format=raw,cache=writeback,discard=unmap,detect-zeroes=off,readonly=on,file=/seed"));
+    }
+}
