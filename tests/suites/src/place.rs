@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use atalaya_vm::{Accel, ToolsTree, detect_accel};
 use serde_json::Value;
 
@@ -101,27 +101,24 @@ impl Image {
 
     /// The whole disk.
     pub fn disk(&self) -> anyhow::Result<PathBuf> {
-        self.find(".raw")
+        self.file("atalaya.raw")
     }
 
     /// The erofs root alone.
     pub fn root(&self) -> anyhow::Result<PathBuf> {
-        self.find(".erofs")
+        self.file("atalaya.root")
+    }
+
+    /// A file of it by its stable name.
+    pub fn file(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.folder.join(name);
+        ensure!(path.is_file(), "{} is not there", path.display());
+        Ok(path)
     }
 
     /// Its folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    fn find(&self, ending: &str) -> anyhow::Result<PathBuf> {
-        let entries =
-            std::fs::read_dir(&self.folder).context("failed to list the image's folder")?;
-        let found = entries.flatten().map(|entry| entry.path()).find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().ends_with(ending))
-        });
-        found.with_context(|| format!("{} has no file *{ending}", self.folder.display()))
     }
 }
