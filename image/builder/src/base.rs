@@ -1,0 +1,152 @@
+//! Debian's packages, installed into a folder of the cache. Nothing of ours is in it, so it changes only with the list of
+//! packages; it is made anew with `--refresh`.
+
+use crate::error::{Error, IoContext, Result};
+use crate::mirrors::Mirrors;
+use crate::mkosi;
+use crate::project::Project;
+use crate::digest::Inputs;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::PathBuf;
+
+/// Installed packages and where they are.
+pub struct Base {
+    pub tree: PathBuf,
+    /// Names this very installation of packages.
+    pub id: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    pub name: String,
+    pub version: String,
+    pub source: String,
+}
+
+fn recipe(project: &Project) -> Result<String> {
+    let sources = project.image_sources();
+    let mut inputs = Inputs::default();
+    for name in ["mkosi.conf", "mkosi.profiles/base.conf", "mkosi.skeleton"] {
+        inputs.path(name, &sources.join(name))?;
+    }
+    Ok(inputs.finish())
+}
+
+pub fn is_ready(project: &Project) -> Result<bool> {
+    let recipe = recipe(project)?;
+    Ok(fs::read_to_string(project.base().join("recipe")).is_ok_and(|text| text == recipe))
+}
+
+pub fn make(project: &Project, mirrors: &Mirrors) -> Result<()> {
+    let place = project.base();
+    let work = Project::temporary_beside(&place);
+    for old in [&work, &place] {
+        if old.exists() {
+            fs::remove_dir_all(old).during("remove", old)?;
+        }
+    }
+    fs::create_dir_all(&work).during("create folder", &work)?;
+    mkosi::run(
+        project,
+        mirrors,
+        &mkosi::Run {
+            profile: "base",
+            folder: &work,
+            sources: &project.image_sources(),
+            arguments: Vec::new(),
+        },
+    )?;
+    for folder in ["sandbox", "workspace"] {
+        let folder = work.join(folder);
+        fs::remove_dir_all(&folder).during("remove", &folder)?;
+    }
+    atalaya_sys::durable::write(&work.join("recipe"), recipe(project)?.as_bytes(), 0o644, None)?;
+    fs::rename(&work, &place).during("rename into place", &place)
+}
+
+pub fn open(project: &Project) -> Result<Base> {
+    let folder = project.base();
+    let status = folder.join("base/var/lib/dpkg/status");
+    let mut inputs = Inputs::default();
+    inputs.path("status", &status)?;
+    inputs.path("recipe", &folder.join("recipe"))?;
+    Ok(Base {
+        tree: folder.join("base"),
+        id: inputs.finish(),
+    })
+}
+
+impl Base {
+    /// The one kernel's release, e.g. 6.12.0-amd64.
+    pub fn kernel(&self) -> Result<String> {
+        let folder = self.tree.join("usr/lib/modules");
+        let mut found: Vec<String> = fs::read_dir(&folder)
+            .during("list", &folder)?
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        match (found.pop(), found.len()) {
+            (Some(name), 0) => Ok(name),
+            _ => Err(Error::Image {
+                problem: "there is not exactly one kernel in it".to_owned(),
+            }),
+        }
+    }
+
+    pub fn packages(&self) -> Result<Vec<Package>> {
+        let path = self.tree.join("var/lib/dpkg/status");
+        let text = fs::read_to_string(&path).during("read", &path)?;
+        Ok(parse_status(&text))
+    }
+}
+
+fn parse_status(text: &str) -> Vec<Package> {
+    let mut packages: Vec<Package> = text
+        .split("\n\n")
+        .filter_map(|stanza| {
+            let field = |name: &str| {
+                stanza
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+            };
+            if field("Status")? != "install ok installed" {
+                return None;
+            }
+            let name = field("Package")?.to_owned();
+            let source = field("Source")
+                .and_then(|text| text.split_whitespace().next())
+                .map_or_else(|| name.clone(), str::to_owned);
+            Some(Package {
+                version: field("Version")?.to_owned(),
+                source,
+                name,
+            })
+        })
+        .collect();
+    packages.sort_by(|one, other| one.name.cmp(&other.name));
+    packages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_installed_packages_are_listed_with_their_source() {
+        let text = "Package: b\nStatus: install ok installed\nSource: bsrc (1.0)\nVersion: 1.1\n\n\
+                    Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n\n\
+                    Package: a\nStatus: install ok installed\nVersion: 2\n";
+        let names: Vec<_> = parse_status(text)
+            .into_iter()
+            .map(|package| (package.name, package.version, package.source))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("a".into(), "2".into(), "a".into()),
+                ("b".into(), "1.1".into(), "bsrc".to_owned())
+            ]
+        );
+    }
+}

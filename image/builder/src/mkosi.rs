@@ -1,0 +1,75 @@
+//! Runs mkosi out of the tools tree with the machine's own Python.
+
+use crate::error::{IoContext, Result};
+use crate::mirrors::Mirrors;
+use crate::process;
+use crate::project::Project;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Everything in the image bears this time (2020-01-01), so that the same content gives the same image.
+const SOURCE_DATE_EPOCH: u32 = 1_577_836_800;
+
+pub struct Run<'a> {
+    pub profile: &'a str,
+    /// Where mkosi puts its results and everything half-finished.
+    pub folder: &'a Path,
+    /// Folder with mkosi.conf and the rest.
+    pub sources: &'a Path,
+    pub arguments: Vec<String>,
+}
+
+pub fn run(project: &Project, mirrors: &Mirrors, run: &Run<'_>) -> Result<()> {
+    let sandbox = run.folder.join("sandbox");
+    let apt = sandbox.join("etc/apt/sources.list.d");
+    let workspace = run.folder.join("workspace");
+    let packages = project.packages();
+    for folder in [&apt, &workspace, &packages] {
+        fs::create_dir_all(folder).during("create folder", folder)?;
+    }
+    atalaya_sys::durable::write(
+        &apt.join("mkosi.sources"),
+        apt_sources(mirrors).as_bytes(),
+        0o644,
+        None,
+    )?;
+    let tools = project.tools();
+    process::run(
+        &format!("mkosi ({})", run.profile),
+        Command::new("python3")
+            .args(["-m", "mkosi"])
+            .env(
+                "PYTHONPATH",
+                tools.join("usr/lib/python3/dist-packages"),
+            )
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .arg("--directory")
+            .arg(run.sources)
+            .arg(format!("--tools-tree={}", tools.display()))
+            .arg(format!("--profile={}", run.profile))
+            .arg(format!("--sandbox-tree={}", sandbox.display()))
+            .arg(format!("--output-dir={}", run.folder.display()))
+            .arg(format!("--package-cache-dir={}", packages.display()))
+            .arg(format!("--workspace-dir={}", workspace.display()))
+            .arg(format!("--source-date-epoch={SOURCE_DATE_EPOCH}"))
+            .args(&run.arguments)
+            .arg("--force")
+            .arg("build"),
+        &project.logs().join(format!("mkosi-{}.log", run.profile)),
+    )
+}
+
+/// mkosi's own list would ask for debug packages, which not every mirror has.
+fn apt_sources(mirrors: &Mirrors) -> String {
+    let entry = |uri: &str, suites: &str| {
+        format!(
+            "Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n"
+        )
+    };
+    format!(
+        "{}{}",
+        entry(&mirrors.main, "trixie trixie-updates"),
+        entry(&mirrors.security, "trixie-security")
+    )
+}

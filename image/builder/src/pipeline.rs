@@ -1,0 +1,300 @@
+//! The build from end to end: which stage comes when, and what need not be done again. Each stage's work is in its own module.
+
+use crate::artifacts::{self, Artifacts};
+use crate::base::{self, Base};
+use crate::digest::Inputs;
+use crate::error::{Error, IoContext, Result};
+use crate::loader::{self, Loader};
+use crate::manifest::{Component, Manifest, Release, upstream_version, version};
+use crate::mirrors::{self, Mirrors};
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::programs::{INIT, PROGRAMS};
+use crate::{compose, digest, mkosi, preflight, process, programs, release, tools};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub struct Options {
+    pub mirror: Option<String>,
+    pub security_mirror: Option<String>,
+    /// Fetch Debian's packages, the tools and the loader anew.
+    pub refresh: bool,
+    /// Build the test image.
+    pub test: bool,
+    /// Take the programs as they were built last and leave out those that never were.
+    pub as_built: bool,
+}
+
+/// Builds what is not built yet and gives the manifest of the image that is then in place.
+pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> Result<Manifest> {
+    preflight::check(project)?;
+    let mirrors = mirrors::of_this_machine(
+        Path::new("/etc/apt"),
+        options.mirror.clone(),
+        options.security_mirror.clone(),
+    )?;
+    let work = project.work(options.test);
+    if work.exists() {
+        fs::remove_dir_all(&work).during("remove", &work)?;
+    }
+    fs::create_dir_all(&work).during("create folder", &work)?;
+
+    let loader = prepare_tools(project, &mirrors, options.refresh, progress)?;
+
+    let stage = progress.stage("Rust");
+    if options.as_built {
+        stage.finish("programs as built last");
+    } else {
+        programs::build(project)?;
+        stage.finish("programs");
+    }
+
+    let stage = progress.stage("release");
+    let mattermost = release::prepare(project, &work)?;
+    stage.finish(&format!("Mattermost {}", mattermost.about.version));
+
+    let base = prepare_base(project, &mirrors, options.refresh, progress)?;
+
+    let stage = progress.stage("image");
+    let packages = base.packages()?;
+    let postgresql = packages
+        .iter()
+        .find(|package| package.name == "postgresql-17")
+        .map(|package| upstream_version(&package.version).to_owned())
+        .ok_or_else(|| Error::Image {
+            problem: "it has no PostgreSQL".to_owned(),
+        })?;
+    let build = build_id(project, &base, &loader, &mattermost.about.sha256, options.test)?;
+    if let Some(manifest) = existing(&project.output(options.test), &build) {
+        fs::remove_dir_all(&work).during("remove", &work)?;
+        stage.finish("unchanged");
+        return Ok(manifest);
+    }
+    let release = Release {
+        product: "atalaya".to_owned(),
+        version: version(mattermost.about.kind),
+        build,
+        built: crate::clock::rfc3339(build_time(project)),
+        mattermost: mattermost.about,
+        postgresql,
+    };
+    stage.say("composing the root");
+    let parts = compose::Parts {
+        base: &base,
+        loader: &loader,
+        mattermost: &mattermost.tree,
+        release: &to_json(&release)?,
+        test: options.test,
+        as_built: options.as_built,
+    };
+    let root = compose::root(project, &parts, work.join("root"))?;
+    let initrd = work.join("initrd");
+    atalaya_sys::durable::write(&initrd, &compose::initrd(project, &base)?, 0o644, None)?;
+    stage.say("file systems, verity and UKI");
+    let kernel = base.kernel()?;
+    let artifacts = make_disk(project, &mirrors, &work, &root.root, &initrd, &kernel, &release.version)?;
+    let manifest = Manifest {
+        release,
+        test: options.test,
+        kernel,
+        loader: Component {
+            version: loader.version,
+            sha256: loader.sha256,
+        },
+        artifacts,
+        packages,
+    };
+    let output = work.join("output");
+    atalaya_sys::durable::write(
+        &output.join("manifest.json"),
+        to_json(&manifest)?.as_bytes(),
+        0o644,
+        None,
+    )?;
+    artifacts::put_into_place(&output, &project.output(options.test))?;
+    fs::remove_dir_all(&work).during("remove", &work)?;
+    stage.finish(&format!(
+        "atalaya {}, build {}",
+        manifest.release.version, manifest.release.build
+    ));
+    Ok(manifest)
+}
+
+fn prepare_tools(
+    project: &Project,
+    mirrors: &Mirrors,
+    refresh: bool,
+    progress: &mut Progress,
+) -> Result<Loader> {
+    let stage = progress.stage("tools tree");
+    let fresh = refresh || !tools::are_ready(project);
+    if fresh {
+        tools::make(project, mirrors)?;
+    }
+    if refresh && project.loader().exists() {
+        fs::remove_dir_all(project.loader()).during("remove", &project.loader())?;
+    }
+    let loader = loader::prepare(project, mirrors)?;
+    stage.finish(if fresh { "made" } else { "from the cache" });
+    Ok(loader)
+}
+
+fn prepare_base(
+    project: &Project,
+    mirrors: &Mirrors,
+    refresh: bool,
+    progress: &mut Progress,
+) -> Result<Base> {
+    let stage = progress.stage("packages");
+    let fresh = refresh || !base::is_ready(project)?;
+    if fresh {
+        base::make(project, mirrors)?;
+    }
+    let base = base::open(project)?;
+    stage.finish(if fresh { "installed" } else { "from the cache" });
+    Ok(base)
+}
+
+/// The same inputs have the same id, and such an image is not built twice.
+fn build_id(
+    project: &Project,
+    base: &Base,
+    loader: &Loader,
+    release: &str,
+    test: bool,
+) -> Result<String> {
+    let mut inputs = Inputs::default();
+    inputs.text("version", env!("CARGO_PKG_VERSION"));
+    inputs.text("test", if test { "yes" } else { "no" });
+    inputs.text("base", &base.id);
+    inputs.text("loader", &loader.sha256);
+    inputs.text("release", release);
+    // The composing code itself.
+    if let Ok(own) = std::env::current_exe() {
+        inputs.path("builder", &own)?;
+    }
+    let sources = project.image_sources();
+    for name in [
+        "mkosi.conf",
+        "mkosi.profiles",
+        "mkosi.repart",
+        "repart.d",
+        "root.rules",
+        "directories.list",
+    ] {
+        inputs.path(name, &sources.join(name))?;
+    }
+    for overlay in compose::overlays(project, test)? {
+        let name = overlay.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        inputs.path(&name, &overlay)?;
+    }
+    for program in PROGRAMS.iter().chain([&INIT]) {
+        if program.place.is_some() && (test || !program.test) {
+            inputs.path(program.binary, &programs::path(project, program))?;
+        }
+    }
+    let mut id = inputs.finish();
+    id.truncate(16);
+    Ok(id)
+}
+
+fn existing(output: &Path, build: &str) -> Option<Manifest> {
+    let text = fs::read_to_string(output.join("manifest.json")).ok()?;
+    let manifest: Manifest = serde_json::from_str(&text).ok()?;
+    let complete = [
+        &manifest.artifacts.disk,
+        &manifest.artifacts.root,
+        &manifest.artifacts.verity,
+        &manifest.artifacts.uki,
+    ]
+    .into_iter()
+    .all(|file| {
+        fs::metadata(output.join(&file.name)).is_ok_and(|data| data.len() == file.size)
+    });
+    (manifest.release.build == build && complete).then_some(manifest)
+}
+
+fn make_disk(
+    project: &Project,
+    mirrors: &Mirrors,
+    work: &Path,
+    root: &Path,
+    initrd: &Path,
+    kernel: &str,
+    version: &str,
+) -> Result<Artifacts> {
+    let sources = disk_sources(project, work, kernel)?;
+    let results = work.join("disk");
+    mkosi::run(
+        project,
+        mirrors,
+        &mkosi::Run {
+            profile: "disk",
+            folder: &results,
+            sources: &sources,
+            arguments: vec![
+                format!("--base-tree={}", root.display()),
+                format!("--initrd={}", initrd.display()),
+            ],
+        },
+    )?;
+    artifacts::collect(&results, &work.join("output"), version)
+}
+
+/// A copy of the mkosi files in which the kernel's own file, which is in the UKI already, is left out of the root.
+fn disk_sources(project: &Project, work: &Path, kernel: &str) -> Result<PathBuf> {
+    let sources = work.join("mkosi");
+    process::run(
+        "copying the image's description",
+        Command::new("cp")
+            .arg("-r")
+            .arg(project.image_sources())
+            .arg(&sources),
+        &project.logs().join("copy.log"),
+    )?;
+    let skeleton = sources.join("mkosi.skeleton");
+    fs::remove_dir_all(&skeleton).during("remove", &skeleton)?;
+    let file = sources.join("mkosi.repart/20-root-a.conf");
+    let mut text = fs::read_to_string(&file).during("read", &file)?;
+    text.push_str(&format!("ExcludeFiles=/usr/lib/modules/{kernel}/vmlinuz\n"));
+    atalaya_sys::durable::write(&file, text.as_bytes(), 0o644, None)?;
+    Ok(sources)
+}
+
+/// When the image was built, as far as it can be told reproducibly: SOURCE_DATE_EPOCH, else the time of the newest commit.
+fn build_time(project: &Project) -> u64 {
+    let given = std::env::var("SOURCE_DATE_EPOCH")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let committed = || {
+        let output = Command::new("git")
+            .args(["-c", "safe.directory=*", "log", "-1", "--format=%ct"])
+            .current_dir(&project.root)
+            .output()
+            .ok()?;
+        String::from_utf8_lossy(&output.stdout).trim().parse().ok()
+    };
+    given.or_else(committed).unwrap_or_else(now)
+}
+
+fn now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string_pretty(value)
+        .map(|text| text + "\n")
+        .map_err(|source| Error::Io {
+            operation: "write as JSON",
+            object: "the manifest".to_owned(),
+            source: source.into(),
+        })
+}
+
+/// Digest of a file, for `inspect`.
+pub fn check_artifact(folder: &Path, artifact: &artifacts::Artifact) -> Result<bool> {
+    Ok(digest::of_file(&folder.join(&artifact.name))? == artifact.sha256)
+}
