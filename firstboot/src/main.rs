@@ -1,1 +1,94 @@
-fn main() {}
+//! `atalaya-firstboot`: one subcommand for each one-shot unit. Chooses, and says what happened.
+#![allow(clippy::print_stdout)] // a unit's standard output is its log
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use atalaya_firstboot::{
+    administrator, first_login, initdb, places::Places, render, seed, version_gate,
+};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "One-shot steps of Atalaya's start", version)]
+struct Arguments {
+    #[command(subcommand)]
+    step: Step,
+}
+
+#[derive(Subcommand)]
+enum Step {
+    /// Take the configuration from a seed at first boot; set identity and host name at every boot
+    Seed,
+    /// Write what PostgreSQL, Mattermost, the edge and chrony read
+    Render {
+        /// How long to wait for a first address where no site address is configured, in seconds
+        #[arg(long, default_value_t = 60)]
+        wait: u64,
+    },
+    /// Make the database cluster, if there is none
+    Initdb {
+        #[arg(long, default_value = "/var/lib/postgresql/17")]
+        directory: PathBuf,
+        #[arg(long, default_value = "/usr/lib/postgresql/17/bin")]
+        programs: PathBuf,
+        /// Whose sorting rules: `builtin` (PostgreSQL 17 and later) or `libc`
+        #[arg(long, default_value = "builtin")]
+        locale_provider: initdb::LocaleProvider,
+    },
+    /// Refuse to start Mattermost on data that something newer has written
+    VersionGate,
+    /// Make the first administrator, team and probe accounts, then record the release
+    Administrator,
+    /// Wait until the first administrator's random password was used, then forget it
+    FirstLogin,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.step) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The whole chain, once.
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(step: Step) -> Result<()> {
+    let places = Places::at(Path::new("/"));
+    let say = |line: &str| println!("{line}");
+    match step {
+        Step::Seed => seed::run(&places, &say)?,
+        Step::Render { wait } => render::run(&places, Duration::from_secs(wait), &say)?,
+        Step::Initdb {
+            directory,
+            programs,
+            locale_provider,
+        } => {
+            initdb::run(
+                &initdb::Plan {
+                    directory,
+                    programs,
+                    locale_provider,
+                },
+                &say,
+            )?;
+        }
+        Step::VersionGate => version_gate::run(&places, &say)?,
+        Step::Administrator => in_runtime(administrator::run(&places, &say))??,
+        Step::FirstLogin => in_runtime(first_login::run(&places, &say))??,
+    }
+    Ok(())
+}
+
+/// One thread is enough for one conversation.
+fn in_runtime<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work))
+}

@@ -1,0 +1,88 @@
+//! Where everything is. Tests give another root than `/`.
+//!
+//! The names below `/var/lib` are bind mounts that the unit files make: the units that use them do not see `/data`.
+
+use std::path::{Path, PathBuf};
+
+/// User `mattermost` of the image, who makes the first administrator.
+pub const MATTERMOST: (u32, u32) = (201, 201);
+/// Group `atalaya-probe`, which may read the probe's credentials.
+pub const PROBE_GROUP: u32 = 206;
+
+#[derive(Debug, Clone)]
+pub struct Places {
+    root: PathBuf,
+}
+
+macro_rules! places {
+    ($($(#[$doc:meta])* $name:ident = $path:literal;)*) => {
+        impl Places {
+            $($(#[$doc])* #[must_use] pub fn $name(&self) -> PathBuf { self.root.join($path) })*
+        }
+    };
+}
+
+places! {
+    /// The image's own description.
+    release_json = "usr/lib/atalaya/release.json";
+    /// The configuration of the generation in use; only `seed` sees it.
+    stored_appliance = "data/gen/1/appliance.toml";
+    /// Holds the machine's identity; only `seed` sees it.
+    identity = "data/identity";
+    /// As `seed` sees what `administrator` writes to [`Places::first_boot`].
+    first_boot_seen_by_seed = "data/state/firstboot/first-boot.json";
+
+    /// The configuration as it holds at this boot; no secret in it.
+    appliance = "run/atalaya/appliance.toml";
+    /// What became of the seed at this boot.
+    seed_json = "run/atalaya/seed.json";
+    /// Handed from `seed` to `administrator`.
+    handover = "run/atalaya/firstboot";
+    /// The seed's password, on its way to Mattermost.
+    seed_password = "run/atalaya/firstboot/password";
+    /// Where a seed's disk is mounted.
+    medium = "run/atalaya/firstboot-medium";
+    rendered = "run/atalaya/conf";
+    chrony_sources = "run/atalaya/chrony-sources";
+    machine_id = "run/machine-id";
+    etc_machine_id = "etc/machine-id";
+    /// For the local consoles: the random password, until it was used.
+    console_password = "run/atalaya/console/admin-password";
+
+    /// Bound from `/data/state/firstboot`.
+    first_boot = "var/lib/atalaya-firstboot/first-boot.json";
+    /// The random password, until it was used.
+    admin_password = "var/lib/atalaya-firstboot/admin-password";
+    /// Bound from `/data/state/probe`.
+    probe_directory = "var/lib/atalaya-probe";
+    probe_json = "var/lib/atalaya-probe/probe.json";
+    /// Bound from `/data/gen/1/release`.
+    mattermost_json = "var/lib/atalaya-release/mattermost.json";
+
+    mattermost_program = "opt/mattermost/bin/mattermost";
+    mattermost_directory = "opt/mattermost";
+    local_socket = "run/mattermost/local.socket";
+    postgres_socket_directory = "run/postgresql";
+
+    fw_cfg = "sys/firmware/qemu_fw_cfg";
+    fw_cfg_seed = "sys/firmware/qemu_fw_cfg/by_name/opt/atalaya/appliance.toml/raw";
+    dmi_table = "sys/firmware/dmi/tables/DMI";
+    block_devices = "sys/class/block";
+    dev = "dev";
+    modprobe = "sbin/modprobe";
+}
+
+impl Places {
+    #[must_use]
+    pub fn at(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
+    /// Whether this is the real machine: only there host name and mounts are changed.
+    #[must_use]
+    pub fn is_real(&self) -> bool {
+        self.root == Path::new("/")
+    }
+}

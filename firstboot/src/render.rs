@@ -1,0 +1,244 @@
+//! `render`: collects the machine's facts and writes the files that the units read.
+//!
+//! What they say is decided in core. Here is decided how long to wait for a first address, when no site address is
+//! configured.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use atalaya_core::appliance::{Appliance, Invalid, SiteAddress, parse_stored};
+use atalaya_core::release::Release;
+use atalaya_core::render::{Facts, choose_address, render, site_address};
+
+use crate::machine;
+use crate::places::Places;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    #[error("failed to read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is not valid", path.display())]
+    Configuration { path: PathBuf, source: Invalid },
+    #[error("{} is not a release description", path.display())]
+    Release {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("failed to ask the kernel for {what}")]
+    Machine {
+        what: &'static str,
+        source: nix::Error,
+    },
+    #[error("failed to make the directory {}", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    System(#[from] atalaya_sys::Error),
+}
+
+/// Writes every file of `/run/atalaya/conf`, each 0644 and the caller's: none holds a secret.
+///
+/// # Errors
+/// What could not be read or written. Files already written stay; the next run replaces them.
+pub fn run(places: &Places, wait: Duration, say: &dyn Fn(&str)) -> Result<(), RenderError> {
+    let appliance = read_appliance(places)?;
+    let release = read_release(places)?;
+    let fallback_site = match &appliance.site.address {
+        Some(configured) => configured.clone(),
+        None => match wait_for_address(wait, addresses, say)? {
+            Some(address) => SiteAddress::of_address(address),
+            None => {
+                say(&format!(
+                    "no address after {} s: going on as https://{}; restart the machine when the network is there",
+                    wait.as_secs(),
+                    appliance.hostname
+                ));
+                SiteAddress::of_hostname(&appliance.hostname)
+            }
+        },
+    };
+    let facts = Facts {
+        memory_bytes: atalaya_sys::host::memory_total()?,
+        cpus: machine::cpus(),
+        addresses: addresses()?,
+        fallback_site,
+        release,
+    };
+    say(&format!(
+        "site address {}",
+        site_address(&appliance, &facts)
+    ));
+    make_directory(&places.chrony_sources())?;
+    let directory = places.rendered();
+    make_directory(&directory)?;
+    for (name, text) in render(&appliance, &facts).files() {
+        atalaya_sys::durable::write(&directory.join(name), text.as_bytes(), 0o644, None)?;
+    }
+    Ok(())
+}
+
+fn addresses() -> Result<Vec<IpAddr>, RenderError> {
+    machine::addresses().map_err(|source| RenderError::Machine {
+        what: "its addresses",
+        source,
+    })
+}
+
+/// The configuration that `seed` put in force for this boot.
+///
+/// # Errors
+/// It is not there or not valid.
+pub fn read_appliance(places: &Places) -> Result<Appliance, RenderError> {
+    let path = places.appliance();
+    let bytes = std::fs::read(&path).map_err(|source| RenderError::Read {
+        path: path.clone(),
+        source,
+    })?;
+    parse_stored(&bytes).map_err(|source| RenderError::Configuration { path, source })
+}
+
+/// What this image holds.
+///
+/// # Errors
+/// It is not there or not valid.
+pub fn read_release(places: &Places) -> Result<Release, RenderError> {
+    let path = places.release_json();
+    let bytes = std::fs::read(&path).map_err(|source| RenderError::Read {
+        path: path.clone(),
+        source,
+    })?;
+    serde_json::from_slice(&bytes).map_err(|source| RenderError::Release { path, source })
+}
+
+fn make_directory(path: &Path) -> Result<(), RenderError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(|source| RenderError::Directory {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// Waits until the machine has an address. IPv4 usually comes a little after IPv6, so a machine that only has the latter
+/// gets some more seconds.
+fn wait_for_address(
+    limit: Duration,
+    addresses: impl Fn() -> Result<Vec<IpAddr>, RenderError>,
+    say: &dyn Fn(&str),
+) -> Result<Option<IpAddr>, RenderError> {
+    const LOOK: Duration = Duration::from_millis(200);
+    const TELL: Duration = Duration::from_secs(5);
+    const FOR_IPV4: Duration = Duration::from_secs(5);
+    let start = Instant::now();
+    let mut told = Duration::ZERO;
+    let mut first_seen = None;
+    loop {
+        let now = start.elapsed();
+        let best = choose_address(&addresses()?);
+        match best {
+            Some(IpAddr::V4(_)) => return Ok(best),
+            Some(IpAddr::V6(_)) if now >= *first_seen.get_or_insert(now) + FOR_IPV4 => {
+                return Ok(best);
+            }
+            Some(IpAddr::V6(_)) | None => {}
+        }
+        if now >= limit {
+            return Ok(best);
+        }
+        if now >= told + TELL {
+            told = now;
+            say(&format!(
+                "waiting for a first address ({} s of at most {} s)",
+                now.as_secs(),
+                limit.as_secs()
+            ));
+        }
+        std::thread::sleep(LOOK.min(limit - now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn waited(limit: u64, answers: &[&[&str]]) -> Option<IpAddr> {
+        let asked = Cell::new(0);
+        let look = || {
+            let i = asked.get().min(answers.len() - 1);
+            asked.set(i + 1);
+            Ok(answers[i].iter().map(|a| a.parse().unwrap()).collect())
+        };
+        wait_for_address(Duration::from_millis(limit), look, &|_| {}).unwrap()
+    }
+
+    #[test]
+    fn the_first_ipv4_address_ends_the_wait() {
+        assert_eq!(
+            waited(60_000, &[&["10.0.2.15"]]),
+            Some("10.0.2.15".parse().unwrap())
+        );
+        assert_eq!(
+            waited(
+                60_000,
+                &[&[], &["2001:db8::1"], &["2001:db8::1", "10.0.2.15"]]
+            ),
+            Some("10.0.2.15".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn the_wait_is_bounded_and_takes_what_is_there() {
+        assert_eq!(waited(1, &[&[]]), None);
+        assert_eq!(
+            waited(1, &[&["2001:db8::1"]]),
+            Some("2001:db8::1".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn a_configured_site_address_needs_no_network_and_every_file_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        let places = Places::at(root.path());
+        for directory in ["usr/lib/atalaya", "run/atalaya"] {
+            std::fs::create_dir_all(root.path().join(directory)).unwrap();
+        }
+        let put = |path: PathBuf, text: &str| {
+            atalaya_sys::durable::write(&path, text.as_bytes(), 0o644, None).unwrap()
+        };
+        put(
+            places.release_json(),
+            r#"{"product":"atalaya","version":"0.1.0","build":"b","built":"2026-11-22T00:00:00Z",
+                "mattermost":{"version":"11.7.9","kind":"official"},"postgresql":"17.6"}"#,
+        );
+        put(
+            places.appliance(),
+            "[site]\naddress = \"https://chat.example.com\"\n",
+        );
+        run(&places, Duration::ZERO, &|_| {}).unwrap();
+        run(&places, Duration::ZERO, &|_| {}).unwrap();
+        let mut names: Vec<String> = std::fs::read_dir(places.rendered())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let expected = [
+            "chrony.conf",
+            "edge.toml",
+            "mattermost.env",
+            "pg_hba.conf",
+            "pg_ident.conf",
+            "postgresql.conf",
+        ];
+        assert_eq!(names, expected);
+        let edge = std::fs::read_to_string(places.rendered().join("edge.toml")).unwrap();
+        assert!(
+            edge.contains("site_address = \"https://chat.example.com\"\n"),
+            "{edge}"
+        );
+    }
+}
