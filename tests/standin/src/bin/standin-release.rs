@@ -1,0 +1,45 @@
+//! Packs the stand-in's programs as a tarball laid out like the Mattermost release.
+#![allow(clippy::print_stdout, reason = "says what it wrote")]
+
+use atalaya_standin::release;
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Packs the stand-in as a tarball laid out like the Mattermost release.
+#[derive(Parser)]
+#[command(name = "standin-release")]
+struct Arguments {
+    /// Folder with the programs mattermost and mmctl
+    #[arg(long)]
+    bin_dir: PathBuf,
+    /// The tarball to write (.tar.gz)
+    #[arg(long)]
+    out: PathBuf,
+    /// The version that the release claims
+    #[arg(long, default_value = "11.7.9")]
+    version: String,
+    /// A further migration, NNNNNN_name.sql, for a made-up newer schema; may be repeated
+    #[arg(long)]
+    migration: Vec<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let migrations = arguments
+        .migration
+        .iter()
+        .map(|p| release::read_migration(p))
+        .collect::<Result<Vec<_>, _>>()?;
+    release::write(
+        &arguments.bin_dir,
+        &arguments.version,
+        migrations,
+        &arguments.out,
+    )?;
+    println!(
+        "{}: stand-in {} (not Mattermost)",
+        arguments.out.display(),
+        arguments.version
+    );
+    Ok(())
+}
