@@ -9,3 +9,4 @@ pub mod disk;
 pub mod place;
 pub mod story;
 pub mod stream;
+pub mod workshop;

@@ -47,7 +47,7 @@ pub fn run<T>(
         Ok(subject) => subject,
         Err(error) => {
             println!(
-                "preparation of {story} ... FAILED ({})\n{error:?}",
+                "preparation of {story} ... FAILED ({})\n{error:#}",
                 seconds(begun.elapsed())
             );
             return ExitCode::FAILURE;
@@ -79,7 +79,7 @@ fn show<T>(step: &Step<T>, subject: &mut T) -> bool {
     let time = seconds(begun.elapsed());
     match &result {
         Ok(()) => println!("test {} ... ok ({time})", step.name),
-        Err(error) => println!("test {} ... FAILED ({time})\n{error:?}", step.name),
+        Err(error) => println!("test {} ... FAILED ({time})\n{error:#}", step.name),
     }
     result.is_ok()
 }

@@ -1,16 +1,21 @@
 //! Machines that are not as they should be, and images looked at from outside.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use atalaya_suites::appliance::{Appliance, BOOT, FIRST_BOOT, served, wait_served};
+use atalaya_suites::appliance::{
+    ADMINISTRATOR, Appliance, BOOT, FIRST_BOOT, PASSWORD, run, served, wait_served,
+};
 use atalaya_suites::disk::{flip_byte, parse_extents, partitions, walk};
 use atalaya_suites::place::{Image, Place};
 use atalaya_suites::story::{self, Step};
+use atalaya_suites::workshop::Workshop;
+use atalaya_vm::Disk;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
@@ -33,6 +38,10 @@ fn main() -> ExitCode {
             ),
             step("changed_block_is_never_served", changed_block),
             step("invalid_seed_leaves_the_defaults", invalid_seed),
+            step(
+                "made_up_release_shows_its_version_and_a_seed_disk_is_read",
+                made_up_release,
+            ),
         ],
     )
 }
@@ -248,6 +257,58 @@ fn invalid_seed(place: &mut Place) -> anyhow::Result<()> {
                 .is_some_and(|unit| unit.ready)
     })?;
     Ok(())
+}
+
+/// A release with another version than the pinned one, given by its tarball and checksum. Its first boot is also the
+/// one that takes its seed from a disk.
+fn made_up_release(place: &mut Place) -> anyhow::Result<()> {
+    const VERSION: &str = "12.34.5";
+    let image = Workshop::new(place)?.build_with_release(VERSION)?;
+    ensure!(
+        image.manifest()["mattermost"]["version"] == VERSION,
+        "the manifest says {}",
+        image.manifest()["mattermost"]
+    );
+    let appliance = Appliance::new(place, &image, 16, true)?;
+    let seed = seed_disk(place, &appliance)?;
+    let appliance = appliance.change(|machine| machine.extra_disk(Disk::read_only(seed)));
+    let vm = appliance.start()?;
+    let state = wait_served(&vm, FIRST_BOOT)?;
+    let boot = state.boot.as_ref().context("no boot was reported")?;
+    ensure!(
+        boot.mattermost == VERSION,
+        "the status port says {}",
+        boot.mattermost
+    );
+    vm.agent()?.wait_ready(BOOT)?;
+    let status = run(&vm, &["/usr/bin/atalaya", "status"])?;
+    ensure!(
+        status.contains(VERSION),
+        "`atalaya status` does not say {VERSION}:\n{status}"
+    );
+    appliance.client(&state)?.log_in(ADMINISTRATOR, PASSWORD)
+}
+
+/// A disk with the label ATALAYA-SEED (too long for FAT) and an appliance.toml.
+fn seed_disk(place: &Place, appliance: &Appliance) -> anyhow::Result<PathBuf> {
+    let (disk, content) = (
+        appliance.directory().join("seed.raw"),
+        appliance.directory().join("seed"),
+    );
+    fs::create_dir(&content)?;
+    File::create_new(content.join("appliance.toml"))?.write_all(appliance.seed().as_bytes())?;
+    File::create_new(&disk)?.set_len(8 << 20)?;
+    let mut make = place.tools()?.command("mke2fs")?;
+    let make = make
+        .args(["-q", "-t", "ext4", "-L", "ATALAYA-SEED", "-d"])
+        .args([&content, &disk]);
+    let output = make.output().context("failed to run mke2fs")?;
+    ensure!(
+        output.status.success(),
+        "mke2fs failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(disk)
 }
 
 /// The word after "password" in the last console line that has one.
