@@ -1,0 +1,272 @@
+//! Starts the edge and waits on what it says itself: readiness by sd_notify, everything else by its log.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Longer than anything here takes on a busy machine with two cores.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Directories and settings that outlive one run of the edge.
+pub struct Place {
+    dir: TempDir,
+    pub upstream: SocketAddr,
+    /// Lines added to edge.toml; tables last.
+    pub extra: String,
+    pub listen: &'static str,
+    pub names: &'static str,
+}
+
+impl Place {
+    pub fn new(upstream: SocketAddr) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for sub in ["state", "public", "supervisor"] {
+            std::fs::create_dir(dir.path().join(sub)).unwrap();
+        }
+        Self {
+            dir,
+            upstream,
+            extra: String::new(),
+            listen: "127.0.0.1:0",
+            names: "[\"localhost\", \"atalaya\"]",
+        }
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    /// Writes upstream.json as the supervisor does: beside it and by rename.
+    pub fn report(&self, state: &Value) {
+        let temporary = self.path("supervisor/.upstream.json");
+        atalaya_sys::durable::write(&temporary, state.to_string().as_bytes(), 0o644, None).unwrap();
+        std::fs::rename(&temporary, self.path("supervisor/upstream.json")).unwrap();
+    }
+
+    /// Everything is there, and has been since the machine started.
+    pub fn report_open(&self) {
+        self.report(&open_since(1));
+    }
+
+    pub fn ca_pem(&self) -> String {
+        std::fs::read_to_string(self.path("public/ca.crt")).unwrap()
+    }
+
+    /// Starts the edge and waits until it is ready.
+    pub fn start(&self) -> Edge {
+        let edge = self.spawn();
+        edge.wait_notify("READY=1");
+        edge
+    }
+
+    /// Starts the edge and waits until it is ready and admits users.
+    pub fn start_open(&self) -> Edge {
+        self.report_open();
+        let edge = self.start();
+        edge.wait_log(|line| line["message"] == "users are admitted");
+        edge
+    }
+
+    pub fn spawn(&self) -> Edge {
+        let settings = format!(
+            "site_address = \"https://localhost:8443\"\nnames = {}\naddresses = [\"127.0.0.1\"]\nlisten_https = \"{1}\"\nlisten_http = \"{1}\"\n\
+             upstream = \"{2}\"\nstate_dir = \"{3}/state\"\npublic_dir = \"{3}/public\"\nupstream_state = \"{3}/supervisor/upstream.json\"\n{4}\n",
+            self.names,
+            self.listen,
+            self.upstream,
+            self.dir.path().display(),
+            self.extra
+        );
+        let path = self.path("edge.toml");
+        atalaya_sys::durable::write(&path, settings.as_bytes(), 0o644, None).unwrap();
+        let notify_path = self.path("notify");
+        if notify_path.exists() {
+            std::fs::remove_file(&notify_path).unwrap();
+        }
+        let notify = UnixDatagram::bind(&notify_path).unwrap();
+        notify.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_atalaya-edge"))
+            .arg(&path)
+            .env("NOTIFY_SOCKET", &notify_path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Lines::default();
+        for output in [
+            Box::new(child.stdout.take().unwrap()) as Box<dyn std::io::Read + Send>,
+            Box::new(child.stderr.take().unwrap()),
+        ] {
+            lines.follow(output);
+        }
+        Edge {
+            child,
+            notify,
+            lines,
+        }
+    }
+}
+
+/// upstream.json of a server that has been there since `since_ms` after boot.
+pub fn open_since(since_ms: u64) -> Value {
+    json!({
+        "admit": true, "postgres_ready": true, "postgres_ready_since_ms": since_ms,
+        "mattermost_ready": true, "mattermost_ready_since_ms": since_ms, "waiting_for": null,
+    })
+}
+
+pub struct Edge {
+    child: Child,
+    notify: UnixDatagram,
+    lines: Lines,
+}
+
+impl Edge {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn https(&self) -> SocketAddr {
+        self.listening("https")
+    }
+
+    pub fn http(&self) -> SocketAddr {
+        self.listening("http")
+    }
+
+    fn listening(&self, which: &str) -> SocketAddr {
+        self.wait_log(|line| line["message"] == "listening")[which]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    pub fn wait_notify(&self, wanted: &str) {
+        let mut buffer = [0; 256];
+        loop {
+            let length = self
+                .notify
+                .recv(&mut buffer)
+                .unwrap_or_else(|error| panic!("{wanted}: {error}\n{}", self.lines));
+            if buffer[..length]
+                .split(|byte| *byte == b'\n')
+                .any(|line| line == wanted.as_bytes())
+            {
+                return;
+            }
+        }
+    }
+
+    /// The first line, past or future, that is wanted. Lines that are no JSON come as {"text": ...}.
+    pub fn wait_log(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.lines.wait(wanted)
+    }
+
+    /// Runs with nobody reading the edge's output.
+    pub fn pause_reading(&self, act: impl FnOnce()) {
+        let held = self.lines.0.0.lock().unwrap();
+        act();
+        drop(held);
+    }
+
+    pub fn terminate(&self) {
+        kill(
+            Pid::from_raw(i32::try_from(self.pid()).unwrap()),
+            Signal::SIGTERM,
+        )
+        .unwrap();
+    }
+
+    /// Waits until the process has ended and all its output is read.
+    pub fn wait_exit(mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + PATIENCE;
+        self.lines.wait_end(deadline);
+        (self.child.wait().unwrap(), self.lines.to_string())
+    }
+
+    /// A figure in KiB of /proc/PID/status.
+    pub fn memory_kib(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// What was read so far and the number of open outputs. Whoever holds the lock keeps the readers from reading on.
+#[derive(Default, Clone)]
+struct Lines(Arc<(Mutex<Output>, Condvar)>);
+
+#[derive(Default)]
+struct Output {
+    lines: Vec<Value>,
+    open: usize,
+}
+
+impl Lines {
+    fn follow(&self, output: Box<dyn std::io::Read + Send>) {
+        self.0.0.lock().unwrap().open += 1;
+        let shared = self.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let value = serde_json::from_str(&line).unwrap_or_else(|_| json!({ "text": line }));
+                shared.0.0.lock().unwrap().lines.push(value);
+                shared.0.1.notify_all();
+            }
+            shared.0.0.lock().unwrap().open -= 1;
+            shared.0.1.notify_all();
+        });
+    }
+
+    fn wait(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.0.0.lock().unwrap();
+        loop {
+            if let Some(line) = state.lines.iter().find(|line| wanted(line)) {
+                return line.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(
+                !left.is_zero() && state.open > 0,
+                "no such line:\n{:#?}",
+                state.lines
+            );
+            state = self.0.1.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    fn wait_end(&self, deadline: Instant) {
+        let mut state = self.0.0.lock().unwrap();
+        while state.open > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "the edge did not end:\n{:#?}", state.lines);
+            state = self.0.1.wait_timeout(state, left).unwrap().0;
+        }
+    }
+}
+
+impl std::fmt::Display for Lines {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for line in &self.0.0.lock().unwrap().lines {
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    }
+}

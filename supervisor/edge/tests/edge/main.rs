@@ -1,0 +1,17 @@
+//! The edge as a process between a real TLS client and an upstream of the test's own, on loopback. What Mattermost answers is set by each
+//! test; the contract suite covers the real answers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at its first surprise"
+)]
+
+mod abuse;
+mod certificates;
+mod client;
+mod closed;
+mod edge;
+mod login;
+mod stopping;
+mod through;
+mod upstream;
