@@ -75,6 +75,7 @@ fn begin() -> anyhow::Result<Life> {
     let place = Place::from_environment();
     let appliance = Appliance::new(&place, &place.test_image()?, 20, true)?.seeded()?;
     let vm = appliance.start()?;
+    nobody_is_admitted_yet(&appliance, &vm)?;
     let state = wait_served(&vm, FIRST_BOOT)?;
     vm.agent()?.wait_ready(BOOT)?;
     let mut client = appliance.client(&state)?;
@@ -100,6 +101,35 @@ fn begin() -> anyhow::Result<Life> {
             certificate,
         },
     })
+}
+
+/// Before there is an administrator: the maintenance page, and an error that a chat client understands.
+fn nobody_is_admitted_yet(appliance: &Appliance, vm: &Vm) -> anyhow::Result<()> {
+    let early = |state: &Snapshot| state.ca.is_some() && state.is_ready("edge");
+    let state = vm.wait_status("the edge to be up", FIRST_BOOT, early)?;
+    let client = appliance.client(&state)?;
+    let (page, call) = (client.get("/")?, client.get("/api/v4/users/me")?);
+    let log_in = client.try_log_in(ADMINISTRATOR, PASSWORD)?;
+    ensure!(
+        !vm.status().snapshot().admit,
+        "users were admitted before anything could be seen"
+    );
+    ensure!(
+        page.status == 503 && page.header("retry-after").is_some(),
+        "the page has status {}",
+        page.status
+    );
+    ensure!(
+        log_in.status == 503,
+        "a log-in has status {}",
+        log_in.status
+    );
+    let error = call.json(503).context("a call of the API")?;
+    ensure!(
+        error["status_code"] == 503 && error["message"].is_string(),
+        "the API answers {error}"
+    );
+    Ok(())
 }
 
 fn fresh_disk_to_page(life: &mut Life) -> anyhow::Result<()> {
