@@ -27,6 +27,17 @@ pub fn peek() -> Result<Option<Zombie>> {
     wait(libc::P_ALL, 0, libc::WNOWAIT).context("look for", "ended children")
 }
 
+/// Whether the caller has any child at all, running or ended.
+pub fn any_child() -> bool {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: siginfo_t is plain data for which zeroes are valid; waitid writes only into it.
+    let result = unsafe {
+        let mut info: libc::siginfo_t = zeroed();
+        libc::waitid(libc::P_ALL, 0, &raw mut info, flags)
+    };
+    result == 0
+}
+
 /// Reaps exactly `pid`; `None` if it has not ended.
 pub fn reap(pid: i32) -> Result<Option<Zombie>> {
     wait(libc::P_PID, pid.unsigned_abs(), 0).context("reap process", pid)

@@ -114,6 +114,28 @@ pub fn limit_project(device: &Path, project: u32, bytes: u64) -> Result<()> {
     Ok(())
 }
 
+/// `struct xfs_growfs_data` of fs/xfs/libxfs/xfs_fs.h.
+#[repr(C)]
+pub struct GrowData {
+    new_blocks: u64,
+    inode_percent: u32,
+}
+
+nix::ioctl_write_ptr!(xfs_ioc_fsgrowfsdata, b'X', 110, GrowData);
+
+/// Lets the XFS mounted at `mount_point` grow to `blocks` of its own block size; `inode_percent` stays as it was.
+pub fn grow(mount_point: &Path, blocks: u64, inode_percent: u32) -> Result<()> {
+    let file = File::open(mount_point).context("open", mount_point.display())?;
+    let data = GrowData {
+        new_blocks: blocks,
+        inode_percent,
+    };
+    // SAFETY: the kernel reads one xfs_growfs_data, which lives here.
+    unsafe { xfs_ioc_fsgrowfsdata(file.as_raw_fd(), &raw const data) }
+        .context("grow", mount_point.display())?;
+    Ok(())
+}
+
 fn read(file: &File, path: &Path) -> Result<Attributes> {
     let mut attributes = Attributes::default();
     // SAFETY: the kernel writes one fsxattr, which lives here.
@@ -140,5 +162,6 @@ mod tests {
     fn the_structures_have_the_kernels_sizes() {
         assert_eq!(size_of::<Attributes>(), 28);
         assert_eq!(size_of::<DiskQuota>(), 112);
+        assert_eq!(size_of::<GrowData>(), 16);
     }
 }
