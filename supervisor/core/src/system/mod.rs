@@ -1,0 +1,276 @@
+//! All units together: tells each machine whether what it requires is ready, stops them in reverse order, and knows when
+//! an end is complete. Like the machines it does nothing itself.
+//!
+//! A unit that is to stop waits until no unit that requires it is active. Those are held: they stop too, stay wanted, and
+//! come back by themselves. The end of the machine is the same for all units at once.
+
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::graph::{Graph, GraphError};
+use crate::link::Action;
+use crate::machine::{Desired, Effect as UnitEffect, Event, Machine};
+use crate::unit::Unit;
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The machine has booted.
+    StartWanted,
+    /// With all that it requires.
+    Start(String),
+    Stop(String),
+    Restart(String),
+    Unit {
+        unit: String,
+        event: Event,
+    },
+    /// The first one counts.
+    End(Action),
+    Tick,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Unit {
+        unit: String,
+        effect: UnitEffect,
+    },
+    /// No unit is active any more, or only some that cannot be killed, which are named.
+    Ended {
+        end: Action,
+        stuck: Vec<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such unit")]
+pub struct NoSuchUnit;
+
+#[derive(Clone, Debug)]
+struct Member {
+    unit: Unit,
+    machine: Machine,
+    /// Told to the units that require it.
+    was_up: bool,
+}
+
+/// The units and how they fare.
+#[derive(Clone, Debug)]
+pub struct System {
+    members: BTreeMap<String, Member>,
+    graph: Graph,
+    /// To be stopped as soon as nothing that requires them is active.
+    stopping: BTreeSet<String>,
+    end: Option<Action>,
+    ended: bool,
+}
+
+impl System {
+    /// # Errors
+    /// A set of units that cannot be.
+    pub fn new(units: Vec<Unit>) -> Result<Self, GraphError> {
+        let graph = Graph::plan(&units)?;
+        let members = units
+            .into_iter()
+            .map(|unit| {
+                (
+                    unit.name.clone(),
+                    Member {
+                        unit,
+                        machine: Machine::default(),
+                        was_up: false,
+                    },
+                )
+            })
+            .collect();
+        Ok(Self {
+            members,
+            graph,
+            stopping: BTreeSet::new(),
+            end: None,
+            ended: false,
+        })
+    }
+
+    /// Puts back what an earlier atalayad knew. [`Event::Adopted`] must follow for each.
+    ///
+    /// # Errors
+    /// The image no longer has such a unit.
+    pub fn restore(&mut self, name: &str, machine: Machine) -> Result<(), NoSuchUnit> {
+        let member = self.members.get_mut(name).ok_or(NoSuchUnit)?;
+        member.was_up = is_up(&machine);
+        member.machine = machine;
+        Ok(())
+    }
+
+    pub fn unit(&self, name: &str) -> Option<(&Unit, &Machine)> {
+        self.members
+            .get(name)
+            .map(|member| (&member.unit, &member.machine))
+    }
+
+    /// In the order of the start.
+    pub fn units(&self) -> impl Iterator<Item = (&Unit, &Machine)> {
+        self.graph.order().iter().filter_map(|name| self.unit(name))
+    }
+
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The end that was asked for.
+    pub fn end(&self) -> Option<Action> {
+        self.end
+    }
+
+    /// When to send the next [`Input::Tick`], in milliseconds.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        self.members
+            .values()
+            .filter_map(|member| member.machine.deadline_ms())
+            .min()
+    }
+
+    /// Applies `input` at `now_ms` and returns what is to be done.
+    ///
+    /// # Errors
+    /// The unit it names does not exist; nothing was changed.
+    pub fn step(&mut self, now_ms: u64, input: Input) -> Result<Vec<Effect>, NoSuchUnit> {
+        let mut effects = Vec::new();
+        match input {
+            Input::StartWanted => {
+                let wanted: Vec<String> = self.wanted().map(str::to_owned).collect();
+                for name in wanted {
+                    self.start(now_ms, &name, &mut effects)?;
+                }
+            }
+            Input::Start(name) => self.start(now_ms, &name, &mut effects)?,
+            Input::Stop(name) => {
+                if !self.members.contains_key(&name) {
+                    return Err(NoSuchUnit);
+                }
+                self.stopping.insert(name);
+            }
+            Input::Restart(name) => {
+                if !self.members.contains_key(&name) {
+                    return Err(NoSuchUnit);
+                }
+                if self.end.is_none() {
+                    self.start_required(now_ms, &name, &mut effects)?;
+                    self.stopping.remove(&name);
+                    self.send(now_ms, &name, Event::Restart, &mut effects)?;
+                }
+            }
+            Input::Unit { unit, event } => self.send(now_ms, &unit, event, &mut effects)?,
+            Input::End(end) => {
+                if self.end.is_none() {
+                    self.end = Some(end);
+                    self.stopping = self.members.keys().cloned().collect();
+                }
+            }
+            Input::Tick => {
+                for name in self.graph.order().to_vec() {
+                    self.send(now_ms, &name, Event::Tick, &mut effects)?;
+                }
+            }
+        }
+        self.settle(now_ms, &mut effects)?;
+        Ok(effects)
+    }
+
+    fn wanted(&self) -> impl Iterator<Item = &str> {
+        self.members
+            .values()
+            .filter(|member| member.unit.wanted)
+            .map(|member| member.unit.name.as_str())
+    }
+
+    fn start(
+        &mut self,
+        now_ms: u64,
+        name: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), NoSuchUnit> {
+        if self.end.is_some() {
+            return if self.members.contains_key(name) {
+                Ok(())
+            } else {
+                Err(NoSuchUnit)
+            };
+        }
+        self.start_required(now_ms, name, effects)?;
+        self.start_one(now_ms, name, effects)
+    }
+
+    fn start_required(
+        &mut self,
+        now_ms: u64,
+        name: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), NoSuchUnit> {
+        let requires = self
+            .members
+            .get(name)
+            .ok_or(NoSuchUnit)?
+            .unit
+            .requires
+            .clone();
+        for required in requires {
+            let down = self.stopping.contains(&required)
+                || self
+                    .members
+                    .get(&required)
+                    .is_some_and(|member| member.machine.desired() == Desired::Down);
+            if down {
+                self.start(now_ms, &required, effects)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_one(
+        &mut self,
+        now_ms: u64,
+        name: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), NoSuchUnit> {
+        self.stopping.remove(name);
+        // What it needs may not be ready: the machine must know before it decides.
+        let requirements = self.requirements_of(name);
+        self.send(now_ms, name, Event::Requirements(requirements), effects)?;
+        self.send(now_ms, name, Event::Start, effects)
+    }
+
+    fn send(
+        &mut self,
+        now_ms: u64,
+        name: &str,
+        event: Event,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), NoSuchUnit> {
+        let member = self.members.get_mut(name).ok_or(NoSuchUnit)?;
+        let of_unit = member.machine.step(&member.unit, now_ms, event);
+        effects.extend(of_unit.into_iter().map(|effect| Effect::Unit {
+            unit: name.to_owned(),
+            effect,
+        }));
+        Ok(())
+    }
+}
+
+/// Whether those that require it may count on its process.
+fn is_up(machine: &Machine) -> bool {
+    use crate::machine::State;
+    match machine.state() {
+        State::Running | State::Done => true,
+        State::Stopped
+        | State::Waiting
+        | State::Starting(_)
+        | State::Stopping { .. }
+        | State::Backoff { .. }
+        | State::Failed { .. } => false,
+    }
+}

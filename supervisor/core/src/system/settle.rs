@@ -1,0 +1,202 @@
+//! What follows for the others from what happened to one: repeated until nothing more follows.
+
+use super::{Effect, NoSuchUnit, System, is_up};
+use crate::machine::{Desired, Event, Machine, Requirements, State};
+
+impl System {
+    pub(super) fn settle(
+        &mut self,
+        now_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), NoSuchUnit> {
+        // Each round carries news one step along the graph at least, and no news goes round in a circle: the graph has none.
+        for _ in 0..=self.members.len() * 4 {
+            let before = effects.len();
+            let mut told = self.tell_gone(now_ms, effects)?;
+            for name in self.graph.order().to_vec() {
+                told |= self.tell_requirements(now_ms, &name, effects)?;
+            }
+            for name in self.graph.order().iter().rev().cloned().collect::<Vec<_>>() {
+                told |= self.tell_rest(now_ms, &name, effects)?;
+            }
+            if !told && effects.len() == before {
+                break;
+            }
+        }
+        self.finish(effects);
+        Ok(())
+    }
+
+    /// To units that require one whose process has ended.
+    fn tell_gone(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Result<bool, NoSuchUnit> {
+        let mut told = false;
+        for name in self.graph.order().to_vec() {
+            let Some(member) = self.members.get_mut(&name) else {
+                continue;
+            };
+            let up = is_up(&member.machine);
+            let gone = member.was_up && !up;
+            member.was_up = up;
+            if gone {
+                told = true;
+                let dependants: Vec<String> =
+                    self.graph.dependants(&name).map(str::to_owned).collect();
+                for dependant in dependants {
+                    self.send(
+                        now_ms,
+                        &dependant,
+                        Event::RequirementGone(name.clone()),
+                        effects,
+                    )?;
+                }
+            }
+        }
+        Ok(told)
+    }
+
+    fn tell_requirements(
+        &mut self,
+        now_ms: u64,
+        name: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Result<bool, NoSuchUnit> {
+        let requirements = self.requirements_of(name);
+        let Some(member) = self.members.get(name) else {
+            return Ok(false);
+        };
+        if *member.machine.requirements() == requirements {
+            return Ok(false);
+        }
+        self.send(now_ms, name, Event::Requirements(requirements), effects)?;
+        Ok(true)
+    }
+
+    /// Holds, releases and stops, each when its turn has come.
+    fn tell_rest(
+        &mut self,
+        now_ms: u64,
+        name: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Result<bool, NoSuchUnit> {
+        let Some(member) = self.members.get(name) else {
+            return Ok(false);
+        };
+        let held = member.machine.is_held();
+        let hold = member
+            .unit
+            .requires
+            .iter()
+            .any(|required| self.is_going(required));
+        if held && !hold {
+            self.send(now_ms, name, Event::Release, effects)?;
+            return Ok(true);
+        }
+        let stop = self.stopping.contains(name);
+        if !(stop || (hold && !held)) || self.is_needed(name) {
+            return Ok(false);
+        }
+        if stop {
+            self.stopping.remove(name);
+            self.send(now_ms, name, Event::Stop, effects)?;
+        } else {
+            self.send(now_ms, name, Event::Hold, effects)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether `name` is or will be down by somebody's will.
+    fn is_going(&self, name: &str) -> bool {
+        self.stopping.contains(name)
+            || self.members.get(name).is_none_or(|member| {
+                member.machine.is_held() || member.machine.desired() == Desired::Down
+            })
+    }
+
+    /// Whether a unit that must stop before `name` is still active.
+    fn is_needed(&self, name: &str) -> bool {
+        let active = |other: &str| {
+            self.members
+                .get(other)
+                .is_some_and(|member| member.machine.is_active() && !member.machine.is_stuck())
+        };
+        if self.end.is_some() {
+            self.graph.followers(name).any(active)
+        } else {
+            self.graph.dependants(name).any(active)
+        }
+    }
+
+    pub(super) fn requirements_of(&self, name: &str) -> Requirements {
+        let Some(member) = self.members.get(name) else {
+            return Requirements::Ready;
+        };
+        let unready = |name: &&String| {
+            !self
+                .members
+                .get(*name)
+                .is_some_and(|member| member.machine.is_ready())
+        };
+        let unsettled = |name: &&String| !self.is_settled(name);
+        let missing = member
+            .unit
+            .requires
+            .iter()
+            .find(unready)
+            .or_else(|| member.unit.after.iter().find(unsettled));
+        missing.map_or(Requirements::Ready, |name| {
+            Requirements::Missing(name.clone())
+        })
+    }
+
+    /// Whether a unit that only comes after `name` need wait no longer.
+    fn is_settled(&self, name: &str) -> bool {
+        let Some(member) = self.members.get(name) else {
+            return true;
+        };
+        match member.machine.state() {
+            State::Running | State::Done | State::Stopped | State::Failed { .. } => true,
+            State::Starting(_) | State::Stopping { .. } | State::Backoff { .. } => false,
+            State::Waiting => self.is_hopeless(&member.machine),
+        }
+    }
+
+    /// Whether it waits for something that will not come by itself.
+    fn is_hopeless(&self, machine: &Machine) -> bool {
+        match machine.requirements() {
+            Requirements::Ready => machine.is_held(),
+            Requirements::Missing(name) => self.members.get(name).is_none_or(|member| match member
+                .machine
+                .state()
+            {
+                State::Failed { .. } | State::Stopped => true,
+                State::Waiting => self.is_hopeless(&member.machine),
+                State::Starting(_)
+                | State::Running
+                | State::Stopping { .. }
+                | State::Backoff { .. }
+                | State::Done => false,
+            }),
+        }
+    }
+
+    fn finish(&mut self, effects: &mut Vec<Effect>) {
+        let Some(end) = self.end else { return };
+        let machines = || {
+            self.members
+                .values()
+                .map(|member| (&member.unit.name, &member.machine))
+        };
+        if self.ended
+            || !self.stopping.is_empty()
+            || machines().any(|(_, m)| m.is_active() && !m.is_stuck())
+        {
+            return;
+        }
+        let stuck = machines()
+            .filter(|(_, machine)| machine.is_stuck())
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.ended = true;
+        effects.push(Effect::Ended { end, stuck });
+    }
+}

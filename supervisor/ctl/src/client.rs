@@ -1,0 +1,143 @@
+//! As much HTTP as the control socket needs: one request, one answer, one connection.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    pub fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+        }
+    }
+
+    pub fn get(&self, path: &str) -> Result<Value> {
+        self.ask("GET", path)
+    }
+
+    pub fn post(&self, path: &str) -> Result<Value> {
+        self.ask("POST", path)
+    }
+
+    /// Hands every line of the answer to `each`, as it comes.
+    pub fn stream(&self, path: &str, mut each: impl FnMut(&str)) -> Result<()> {
+        let mut body = self.send("GET", path)?;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if body
+                .read_until(b'\n', &mut line)
+                .context("failed to read the answer")?
+                == 0
+            {
+                return Ok(());
+            }
+            each(String::from_utf8_lossy(&line).trim_end());
+        }
+    }
+
+    fn ask(&self, method: &str, path: &str) -> Result<Value> {
+        let mut text = String::new();
+        self.send(method, path)?
+            .read_to_string(&mut text)
+            .context("failed to read the answer")?;
+        serde_json::from_str(&text).context("failed to understand the answer")
+    }
+
+    /// The body of an answer that is not a refusal.
+    fn send(&self, method: &str, path: &str) -> Result<BufReader<UnixStream>> {
+        let mut stream = UnixStream::connect(&self.socket).with_context(|| {
+            format!(
+                "The supervisor does not answer on {}. The services run on without it and no data is touched. Try again \
+                 in a few seconds, as root",
+                self.socket.display()
+            )
+        })?;
+        // HTTP/1.0: the answer ends with the connection, and is never in chunks.
+        let request = format!("{method} {path} HTTP/1.0\r\nHost: atalaya\r\n\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .context("failed to send the request")?;
+        let mut reader = BufReader::new(stream);
+        let mut head = String::new();
+        reader
+            .read_line(&mut head)
+            .context("failed to read the answer")?;
+        let status: u16 = head
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0);
+        loop {
+            let mut line = String::new();
+            if reader
+                .read_line(&mut line)
+                .context("failed to read the answer")?
+                == 0
+                || line.trim().is_empty()
+            {
+                break;
+            }
+        }
+        if (200..300).contains(&status) {
+            return Ok(reader);
+        }
+        let mut text = String::new();
+        reader
+            .read_to_string(&mut text)
+            .context("failed to read the answer")?;
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        let part = |key: &str| {
+            answer
+                .get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        match part("error").as_str() {
+            "" => bail!(
+                "The supervisor refused the request (HTTP status {status}). Nothing was changed."
+            ),
+            error => bail!("{}. {} {}", capital(error), part("data"), part("next")),
+        }
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| {
+        first.to_uppercase().collect::<String>() + chars.as_str()
+    })
+}
+
+/// For a value in a query.
+pub fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn a_time_passes_through_a_query() {
+        assert_eq!(
+            escape("2026-01-01T00:00:00+01:00"),
+            "2026-01-01T00%3A00%3A00%2B01%3A00"
+        );
+    }
+}

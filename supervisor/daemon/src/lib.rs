@@ -1,0 +1,17 @@
+//! The supervisor: carries out what `atalaya_core::system` decides. One task owns all state (`supervisor`); everything
+//! else sends it messages. Nothing here decides what a unit does next.
+
+pub mod address;
+pub mod api;
+pub mod clock;
+pub mod console;
+pub mod link;
+pub mod logs;
+pub mod options;
+pub mod readiness;
+pub mod release;
+pub mod run;
+pub mod sandbox;
+pub mod status;
+pub mod supervisor;
+pub mod upstream;

@@ -1,0 +1,72 @@
+//! Where things are. The defaults are the appliance's; tests give their own by flags.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Unit files.
+    pub units: PathBuf,
+    /// /run/atalaya
+    pub run: PathBuf,
+    /// None: there is no data partition, or it could not be mounted.
+    pub data: Option<PathBuf>,
+    /// Root of the cgroup v2 tree.
+    pub cgroup: PathBuf,
+    /// The helper that builds sandboxes.
+    pub sandbox: PathBuf,
+    /// The hidden shell.
+    pub shell: PathBuf,
+    pub release: PathBuf,
+    /// The slot that was booted.
+    pub slot: String,
+    /// Which generation of /data is in use.
+    pub generation: u32,
+    /// No init above: reap here. For tests.
+    pub no_init: bool,
+    /// Write to the consoles and the status port.
+    pub consoles: bool,
+}
+
+impl Options {
+    /// # Errors
+    /// An argument that is not known.
+    pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let absent = std::env::var("ATALAYA_DATA").is_ok_and(|value| value == "absent");
+        let mut options = Self {
+            units: "/usr/lib/atalaya/units".into(),
+            run: "/run/atalaya".into(),
+            data: (!absent).then(|| "/data".into()),
+            cgroup: "/sys/fs/cgroup".into(),
+            sandbox: "/usr/lib/atalaya/atalaya-sandbox".into(),
+            shell: "/usr/lib/atalaya/private/sh".into(),
+            release: "/usr/lib/atalaya/release.json".into(),
+            slot: std::env::var("ATALAYA_SLOT").unwrap_or_else(|_| "a".to_owned()),
+            generation: 1,
+            no_init: false,
+            consoles: true,
+        };
+        let mut arguments = arguments.skip(1);
+        while let Some(flag) = arguments.next() {
+            let mut value = || {
+                arguments
+                    .next()
+                    .with_context(|| format!("{flag} needs a value"))
+            };
+            match flag.as_str() {
+                "--units" => options.units = value()?.into(),
+                "--run" => options.run = value()?.into(),
+                "--data" => options.data = Some(value()?.into()),
+                "--cgroup" => options.cgroup = value()?.into(),
+                "--sandbox" => options.sandbox = value()?.into(),
+                "--shell" => options.shell = value()?.into(),
+                "--release" => options.release = value()?.into(),
+                "--no-init" => options.no_init = true,
+                "--no-consoles" => options.consoles = false,
+                _ => bail!("unknown argument {flag}"),
+            }
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,163 @@
+//! From a unit's file to what the helper is told: names become numbers, places on /data become paths.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use atalaya_core::unit::{DataMount, DataSource, Unit};
+use nix::unistd::{Group, User};
+
+use super::notify_path;
+use crate::options::Options;
+use crate::sandbox::{Mount, Spec};
+
+/// # Errors
+/// A user, group or environment file that is not there.
+pub fn spec_for(options: &Options, unit: &Unit, run: u32) -> Result<Spec, String> {
+    let user = User::from_name(&unit.user)
+        .map_err(|error| format!("failed to look up user {}: {error}", unit.user))?
+        .ok_or_else(|| format!("there is no user {}", unit.user))?;
+    let groups = unit
+        .groups
+        .iter()
+        .map(|name| match Group::from_name(name) {
+            Ok(Some(group)) => Ok(group.gid.as_raw()),
+            Ok(None) => Err(format!("there is no group {name}")),
+            Err(error) => Err(format!("failed to look up group {name}: {error}")),
+        })
+        .collect::<Result<Vec<u32>, String>>()?;
+    let mut environment = environment_of(unit)?;
+    let notify = notify_path(options, &unit.name, run);
+    environment.insert(
+        "NOTIFY_SOCKET".to_owned(),
+        notify.to_string_lossy().into_owned(),
+    );
+    let sandbox = &unit.sandbox;
+    let mount = |mount: &DataMount, read_only: bool| Mount {
+        source: source_of(options, &mount.source)
+            .to_string_lossy()
+            .into_owned(),
+        path: mount.path.clone(),
+        read_only,
+        exec: sandbox.exec_paths.contains(&mount.path),
+    };
+    let mut mounts: Vec<Mount> = sandbox
+        .data
+        .iter()
+        .map(|entry| mount(entry, false))
+        .chain(sandbox.data_read.iter().map(|entry| mount(entry, true)))
+        .collect();
+    // One may lie in another.
+    mounts.sort_by_key(|mount| mount.path.split('/').count());
+    Ok(Spec {
+        exec: unit.exec.clone(),
+        environment,
+        directory: unit.directory.clone(),
+        umask: unit.umask.0,
+        uid: user.uid.as_raw(),
+        gid: user.gid.as_raw(),
+        groups,
+        oom_score_adj: unit.oom_score_adj,
+        rlimits: unit.rlimits.clone(),
+        capabilities: sandbox
+            .capabilities
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        privileged: sandbox.privileged,
+        devices: sandbox.devices,
+        network: sandbox.network,
+        shell: sandbox
+            .shell
+            .then(|| options.shell.to_string_lossy().into_owned()),
+        hide: options
+            .data
+            .iter()
+            .map(|data| data.to_string_lossy().into_owned())
+            .collect(),
+        mounts,
+    })
+}
+
+fn source_of(options: &Options, source: &DataSource) -> PathBuf {
+    let data = options.data.clone().unwrap_or_else(|| "/data".into());
+    match source {
+        DataSource::Generation(path) => data
+            .join("gen")
+            .join(options.generation.to_string())
+            .join(path),
+        DataSource::Data(path) => data.join(path),
+    }
+}
+
+/// A fixed base, the unit's file, the unit's own: the later wins.
+///
+/// # Errors
+/// The environment file cannot be read.
+pub fn environment_of(unit: &Unit) -> Result<BTreeMap<String, String>, String> {
+    let mut environment: BTreeMap<String, String> = [
+        ("PATH", "/usr/bin:/usr/sbin"),
+        ("HOME", "/"),
+        ("LANG", "C.UTF-8"),
+        ("USER", &unit.user),
+        ("LOGNAME", &unit.user),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect();
+    if let Some(path) = &unit.environment_file {
+        let text =
+            fs::read_to_string(path).map_err(|error| format!("failed to read {path}: {error}"))?;
+        for line in text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'))
+        {
+            if let Some((key, value)) = line.split_once('=') {
+                environment.insert(key.trim().to_owned(), value.to_owned());
+            }
+        }
+    }
+    environment.extend(unit.environment.clone());
+    Ok(environment)
+}
+
+/// Makes the unit's runtime directories (where they are missing: once per boot) and the places on /data that it may make.
+///
+/// # Errors
+/// One that cannot be made.
+pub fn make_directories(options: &Options, unit: &Unit, spec: &Spec) -> Result<(), String> {
+    for directory in &unit.runtime_directories {
+        make(Path::new(&directory.path), directory.mode.0, spec)
+            .map_err(|error| format!("failed to make {}: {error}", directory.path))?;
+    }
+    for mount in unit
+        .sandbox
+        .data
+        .iter()
+        .chain(&unit.sandbox.data_read)
+        .filter(|mount| mount.create)
+    {
+        let source = source_of(options, &mount.source);
+        make(&source, 0o700, spec)
+            .map_err(|error| format!("failed to make {}: {error}", source.display()))?;
+    }
+    Ok(())
+}
+
+/// Those above it belong to root and may be passed by everybody.
+fn make(path: &Path, mode: u32, spec: &Spec) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(above)?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(path)?;
+    chown(path, Some(spec.uid), Some(spec.gid))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}

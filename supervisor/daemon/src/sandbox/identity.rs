@@ -1,0 +1,98 @@
+//! Who the unit is and what it may do: limits, user, capabilities, and the last step.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use atalaya_core::unit::Rlimit;
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+
+use super::{Failure, Spec, Stage};
+
+pub(super) fn set_limits(spec: &Spec) -> Result<(), Failure> {
+    // O_WRONLY only: procfs knows no truncation.
+    let written = OpenOptions::new()
+        .write(true)
+        .open("/proc/self/oom_score_adj")
+        .and_then(|mut file| file.write_all(spec.oom_score_adj.to_string().as_bytes()));
+    written.map_err(|error| Stage::Limits.fail("set oom_score_adj", error))?;
+    for (limit, value) in &spec.rlimits {
+        let resource = match limit {
+            Rlimit::Nofile => Resource::RLIMIT_NOFILE,
+            Rlimit::Nproc => Resource::RLIMIT_NPROC,
+            Rlimit::Memlock => Resource::RLIMIT_MEMLOCK,
+            Rlimit::Core => Resource::RLIMIT_CORE,
+            Rlimit::Stack => Resource::RLIMIT_STACK,
+        };
+        setrlimit(resource, *value, *value).map_err(|error| {
+            Stage::Limits.fail(&format!("set the limit {limit:?} to {value}"), error)
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) fn become_user(spec: &Spec) -> Result<(), Failure> {
+    let user = |error: nix::Error| Stage::User.fail(&format!("become user {}", spec.uid), error);
+    let capabilities =
+        |error: caps::errors::CapsError| Stage::Capabilities.fail("set capabilities", error);
+    let allowed = spec
+        .capabilities
+        .iter()
+        .map(|name| {
+            name.parse::<Capability>()
+                .map_err(|_| Stage::Capabilities.fail(&format!("find {name}"), "unknown"))
+        })
+        .collect::<Result<CapsHashSet, Failure>>()?;
+    if !spec.privileged {
+        // While CAP_SETPCAP is there.
+        for capability in caps::runtime::procfs_all_supported(None).map_err(capabilities)? {
+            if !allowed.contains(&capability) {
+                caps::drop(None, CapSet::Bounding, capability).map_err(capabilities)?;
+            }
+        }
+        caps::securebits::set_keepcaps(true).map_err(capabilities)?;
+    }
+    let groups: Vec<Gid> = spec.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    setgroups(&groups).map_err(user)?;
+    let (uid, gid) = (Uid::from_raw(spec.uid), Gid::from_raw(spec.gid));
+    setresgid(gid, gid, gid).map_err(user)?;
+    setresuid(uid, uid, uid).map_err(user)?;
+    if !spec.privileged {
+        caps::set(None, CapSet::Inheritable, &allowed).map_err(capabilities)?;
+        // What is effective must be permitted at every step.
+        caps::clear(None, CapSet::Effective).map_err(capabilities)?;
+        caps::set(None, CapSet::Permitted, &allowed).map_err(capabilities)?;
+        caps::set(None, CapSet::Effective, &allowed).map_err(capabilities)?;
+        caps::set(None, CapSet::Ambient, &allowed).map_err(capabilities)?;
+    }
+    nix::sys::prctl::set_no_new_privs()
+        .map_err(|error| Stage::Capabilities.fail("set no_new_privs", error))
+}
+
+pub(super) fn execute(spec: &Spec) -> Result<Infallible, Failure> {
+    let fail = |what: &str, error: &dyn std::fmt::Display| Stage::Exec.fail(what, error);
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(spec.umask));
+    std::env::set_current_dir(Path::new(&spec.directory))
+        .map_err(|error| fail(&format!("enter {}", spec.directory), &error))?;
+    let c = |text: String| CString::new(text).map_err(|error| fail("read an argument", &error));
+    let arguments = spec
+        .exec
+        .iter()
+        .cloned()
+        .map(c)
+        .collect::<Result<Vec<_>, _>>()?;
+    let environment = spec
+        .environment
+        .iter()
+        .map(|(key, value)| c(format!("{key}={value}")))
+        .collect::<Result<Vec<_>, _>>()?;
+    let program = arguments
+        .first()
+        .ok_or_else(|| fail("find the program", &"none is given"))?;
+    nix::unistd::execve(program, &arguments, &environment)
+        .map_err(|error| fail(&format!("execute {}", program.to_string_lossy()), &error))
+}

@@ -1,0 +1,353 @@
+//! Telling others how things are: log, consoles, status port, upstream.json. All of it is derived from the units' states and
+//! from a few files that are looked at every two seconds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use atalaya_core::machine::{Machine, State};
+use atalaya_core::unit::Kind;
+use base64::Engine as _;
+use sha2::{Digest, Sha256};
+
+use super::Supervisor;
+use crate::clock::boottime_ms;
+use crate::console::Block;
+use crate::console::Console;
+use crate::status::Event;
+use crate::upstream::{Upstream, describe};
+
+/// The whole state is said again so often, for hosts that connect late, in milliseconds.
+const REPEAT_MS: u64 = 10_000;
+
+#[derive(Default)]
+pub(super) struct Report {
+    said: BTreeMap<String, Said>,
+    upstream: Option<Upstream>,
+    pub(super) facts: Facts,
+    block: Option<Block>,
+    port_was_open: bool,
+    repeated_ms: u64,
+    pub(super) voices: BTreeMap<String, Arc<Voice>>,
+}
+
+/// What was last said of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Said {
+    words: String,
+    ready: bool,
+    pid: Option<i32>,
+    run: u32,
+}
+
+/// What is found out by looking.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub addresses: Vec<String>,
+    pub site: Option<String>,
+    pub ca: Option<Ca>,
+    pub password: Option<String>,
+}
+
+/// The edge's own authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ca {
+    pub pem: String,
+    /// AB:CD:...
+    pub sha256: String,
+}
+
+/// What a unit says, as far as the owner cares.
+#[derive(Default)]
+pub(super) struct Voice {
+    /// Its every line is shown on the consoles.
+    loud: AtomicBool,
+    last: Mutex<String>,
+}
+
+impl Voice {
+    pub(super) fn last(&self) -> String {
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// A pump's way to the consoles: only what a person would want to see there passes.
+pub(super) struct ConsoleLines {
+    voice: Arc<Voice>,
+    console: Console,
+}
+
+impl ConsoleLines {
+    pub(super) fn offer(&self, unit: &str, line: &str) {
+        line.clone_into(
+            &mut self
+                .voice
+                .last
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        if self.voice.loud.load(Ordering::Relaxed) {
+            self.console.line(&format!(
+                "{unit}: {}",
+                line.chars().take(400).collect::<String>()
+            ));
+        }
+    }
+}
+
+impl Supervisor {
+    pub(super) fn console_lines(&mut self, unit: &str) -> ConsoleLines {
+        let voice = Arc::clone(self.report.voices.entry(unit.to_owned()).or_default());
+        ConsoleLines {
+            voice,
+            console: self.console.clone(),
+        }
+    }
+
+    /// A unit has changed.
+    pub(super) fn announce(&mut self, name: &str) {
+        let Some((unit, machine)) = self.system.unit(name) else {
+            return;
+        };
+        let loud = unit.kind == Kind::Oneshot
+            || match machine.state() {
+                State::Backoff { .. } | State::Failed { .. } => true,
+                State::Starting(_) => machine.run() > 1,
+                State::Stopped
+                | State::Waiting
+                | State::Running
+                | State::Stopping { .. }
+                | State::Done => false,
+            };
+        let said = Said {
+            words: describe(machine),
+            ready: machine.is_ready(),
+            pid: machine.pid(),
+            run: machine.run(),
+        };
+        let failed = matches!(machine.state(), State::Failed { .. });
+        let event = unit_event(name, machine);
+        self.report
+            .voices
+            .entry(name.to_owned())
+            .or_default()
+            .loud
+            .store(loud, Ordering::Relaxed);
+        let before = self.report.said.insert(name.to_owned(), said.clone());
+        if before.as_ref() == Some(&said) {
+            return;
+        }
+        self.port.say(&event);
+        if before.is_none_or(|before| before.words != said.words) {
+            self.say(name, &said.words);
+            if failed {
+                self.show_last_lines(name);
+            }
+        }
+    }
+
+    /// A unit that is given up shows what it said last, where it was not loud already.
+    fn show_last_lines(&self, name: &str) {
+        let recent = self.hub.recent();
+        let of_unit: Vec<_> = recent.iter().filter(|line| line.unit == name).collect();
+        for line in of_unit.iter().skip(of_unit.len().saturating_sub(6)) {
+            self.console.line(&format!(
+                "{name}: | {}",
+                line.line.chars().take(400).collect::<String>()
+            ));
+        }
+    }
+
+    /// After every change: what the edge and the host must know.
+    pub(super) fn publish(&mut self) {
+        let upstream = Upstream::derive(&self.system);
+        if self.report.upstream.as_ref() != Some(&upstream) {
+            let directory = self.options.run.join("public");
+            if let Err(error) = write_public(&directory, &upstream) {
+                self.hub.push(
+                    "atalayad",
+                    &format!("failed to tell the edge about its upstream: {error}"),
+                );
+            }
+            if self.report.upstream.as_ref().map(|before| before.admit) != Some(upstream.admit) {
+                self.port.say(&Event::Admit {
+                    admit: upstream.admit,
+                });
+            }
+            self.report.upstream = Some(upstream);
+            self.show_block();
+        }
+    }
+
+    /// Every two seconds: looks at what tells nobody when it changes.
+    pub(super) fn refresh(&mut self) {
+        let facts = Facts::look(&self.options.run);
+        let changed = facts != self.report.facts;
+        if changed {
+            self.report.facts = facts;
+            self.show_block();
+        }
+        let opened = self.port.open() && !std::mem::replace(&mut self.report.port_was_open, true);
+        let now = boottime_ms();
+        if opened || changed || now.saturating_sub(self.report.repeated_ms) >= REPEAT_MS {
+            self.report.repeated_ms = now;
+            self.say_all();
+        }
+        self.port.flush();
+    }
+
+    fn say_all(&mut self) {
+        let mut events = vec![Event::Boot {
+            version: self.release.version.clone(),
+            build: self.release.build.clone(),
+            slot: self.options.slot.clone(),
+            boot_id: self.hub.boot().to_owned(),
+            mattermost: self.release.mattermost.version.clone(),
+            standin: self.release.is_standin(),
+        }];
+        events.extend(
+            self.system
+                .units()
+                .map(|(unit, machine)| unit_event(&unit.name, machine)),
+        );
+        let facts = &self.report.facts;
+        events.push(Event::Address {
+            addresses: facts.addresses.clone(),
+            site: facts.site.clone(),
+        });
+        if let Some(ca) = &facts.ca {
+            events.push(Event::Ca {
+                pem: ca.pem.clone(),
+                sha256: ca.sha256.clone(),
+            });
+        }
+        events.push(Event::Admit {
+            admit: self.is_admitting(),
+        });
+        if let Some(action) = self.system.end() {
+            events.push(Event::Stopping { action });
+        }
+        for event in &events {
+            self.port.say(event);
+        }
+    }
+
+    pub(super) fn is_admitting(&self) -> bool {
+        self.report
+            .upstream
+            .as_ref()
+            .is_some_and(|upstream| upstream.admit)
+    }
+
+    /// The state of the whole, in words.
+    pub(super) fn words(&self) -> String {
+        match &self.report.upstream {
+            Some(upstream) if upstream.admit => "ready".to_owned(),
+            Some(Upstream {
+                waiting_for: Some(waiting),
+                ..
+            }) => waiting.clone(),
+            Some(_) | None => "starting".to_owned(),
+        }
+    }
+
+    /// On the consoles: when users can come in, and whenever what they need to know then changes.
+    fn show_block(&mut self) {
+        let facts = &self.report.facts;
+        let address = facts.site.clone().or_else(|| {
+            facts
+                .addresses
+                .first()
+                .map(|first| format!("https://{first}"))
+        });
+        let block = Block {
+            address,
+            state: self.words(),
+            version: format!("{} (build {})", self.release.version, self.release.build),
+            fingerprint: facts.ca.as_ref().map(|ca| ca.sha256.clone()),
+            administrator_password: facts.password.clone(),
+            is_standin: self.release.is_standin(),
+        };
+        if self.is_admitting() && self.report.block.as_ref() != Some(&block) {
+            self.console.block(&block.lines());
+            self.report.block = Some(block);
+        }
+    }
+}
+
+fn unit_event(name: &str, machine: &Machine) -> Event {
+    Event::Unit {
+        unit: name.to_owned(),
+        state: machine.state().word(),
+        ready: machine.is_ready(),
+        pid: machine.pid(),
+        run: machine.run(),
+        reason: machine.reason().map(str::to_owned),
+        t_ms: boottime_ms(),
+    }
+}
+
+/// By rename; on a tmpfs, so nothing has to reach a disk.
+fn write_public(directory: &Path, upstream: &Upstream) -> std::io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let temporary = directory.join(".upstream.json.new");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec(upstream)?)?;
+    fs::set_permissions(
+        &temporary,
+        std::os::unix::fs::PermissionsExt::from_mode(0o644),
+    )?;
+    fs::rename(&temporary, directory.join("upstream.json"))
+}
+
+impl Facts {
+    fn look(run: &Path) -> Self {
+        #[derive(serde::Deserialize)]
+        struct Edge {
+            site_address: Option<String>,
+        }
+        let site = fs::read_to_string(run.join("conf/edge.toml")).ok();
+        let site = site
+            .and_then(|text| toml::from_str::<Edge>(&text).ok())
+            .and_then(|edge| edge.site_address);
+        let password = fs::read_to_string(run.join("console/admin-password")).ok();
+        Self {
+            addresses: crate::address::list_addresses()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            site,
+            ca: fs::read_to_string("/run/atalaya-edge/ca.crt")
+                .ok()
+                .and_then(read_ca),
+            password: password
+                .map(|text| text.trim().to_owned())
+                .filter(|text| !text.is_empty()),
+        }
+    }
+}
+
+fn read_ca(pem: String) -> Option<Ca> {
+    let body = pem
+        .split("-----BEGIN CERTIFICATE-----")
+        .nth(1)?
+        .split("-----END CERTIFICATE-----")
+        .next()?;
+    let text: String = body.chars().filter(|c| !c.is_whitespace()).collect();
+    let der = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .ok()?;
+    let digest = Sha256::digest(der);
+    let sha256 = digest
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect::<Vec<_>>()
+        .join(":");
+    Some(Ca { pem, sha256 })
+}

@@ -1,0 +1,78 @@
+//! What the edge is told about those behind it. Derived from the units' states, never set.
+
+use atalaya_core::machine::{Machine, State};
+use atalaya_core::system::System;
+use serde::Serialize;
+
+/// upstream.json. Times are milliseconds of CLOCK_BOOTTIME.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Upstream {
+    pub admit: bool,
+    pub postgres_ready: bool,
+    pub postgres_ready_since_ms: Option<u64>,
+    pub mattermost_ready: bool,
+    pub mattermost_ready_since_ms: Option<u64>,
+    pub waiting_for: Option<String>,
+}
+
+/// What must be ready before a user is let in, in the order in which it becomes so.
+const PATH: [&str; 4] = [
+    "config-render",
+    "postgres",
+    "mattermost",
+    "first-administrator",
+];
+
+impl Upstream {
+    pub fn derive(system: &System) -> Self {
+        let ready = |name: &str| {
+            system
+                .unit(name)
+                .is_some_and(|(_, machine)| machine.is_ready())
+        };
+        let since = |name: &str| {
+            system
+                .unit(name)
+                .filter(|(_, machine)| machine.is_ready())
+                .and_then(|(_, machine)| machine.ready_since_ms())
+        };
+        let ending = system.end().is_some();
+        let waiting_for = if ending {
+            Some("the machine is being stopped".to_owned())
+        } else {
+            PATH.iter()
+                .filter_map(|name| system.unit(name))
+                .find(|(_, machine)| !machine.is_ready())
+                .map(|(unit, machine)| format!("{}: {}", unit.description, describe(machine)))
+        };
+        Self {
+            admit: !ending
+                && ["postgres", "mattermost", "first-administrator"]
+                    .iter()
+                    .all(|name| ready(name)),
+            postgres_ready: ready("postgres"),
+            postgres_ready_since_ms: since("postgres"),
+            mattermost_ready: ready("mattermost"),
+            mattermost_ready_since_ms: since("mattermost"),
+            waiting_for,
+        }
+    }
+}
+
+/// The state in words for users.
+pub fn describe(machine: &Machine) -> String {
+    let reason = machine.reason().unwrap_or_default();
+    match machine.state() {
+        State::Stopped => "stopped".to_owned(),
+        State::Waiting if reason.is_empty() => "waiting".to_owned(),
+        State::Waiting => reason.to_owned(),
+        State::Starting(_) => "starting".to_owned(),
+        State::Running if machine.is_ready() => "ready".to_owned(),
+        State::Running if reason.is_empty() => "running, not ready".to_owned(),
+        State::Running => format!("running, not ready: {reason}"),
+        State::Stopping { .. } => "stopping".to_owned(),
+        State::Backoff { .. } => format!("will be started again ({reason})"),
+        State::Done => "done".to_owned(),
+        State::Failed { stage, reason } => format!("failed at {stage}: {reason}"),
+    }
+}
