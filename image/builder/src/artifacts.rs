@@ -1,7 +1,7 @@
 //! Takes the parts out of what mkosi made and puts them into place under their final names: disk, root, verity, UKI.
 
-use crate::error::{Error, IoContext, Result};
 use crate::digest;
+use crate::error::{Error, IoContext, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -62,11 +62,10 @@ pub fn collect(from: &Path, to: &Path, version: &str) -> Result<Artifacts> {
         .open(&root)
         .and_then(|file| file.set_len(data_size))
         .during("cut", &root)?;
-    let root_hash = root_hash_of(&fs::read(&uki).during("read", &uki)?).ok_or_else(|| {
-        Error::Image {
+    let root_hash =
+        root_hash_of(&fs::read(&uki).during("read", &uki)?).ok_or_else(|| Error::Image {
             problem: "its UKI has no roothash= on the command line".to_owned(),
-        }
-    })?;
+        })?;
     Ok(Artifacts {
         disk: describe(&disk)?,
         root: describe(&root)?,
@@ -122,7 +121,12 @@ pub fn root_hash_of(uki: &[u8]) -> Option<String> {
 fn section<'a>(file: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let number = |at: usize, size: usize| -> Option<usize> {
         let bytes = file.get(at..at.checked_add(size)?)?;
-        Some(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+        Some(
+            bytes
+                .iter()
+                .rev()
+                .fold(0, |sum, byte| sum << 8 | usize::from(*byte)),
+        )
     };
     let header = number(0x3c, 4)?;
     if file.get(header..header.checked_add(4)?)? != b"PE\0\0" {

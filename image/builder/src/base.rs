@@ -1,11 +1,11 @@
 //! Debian's packages, installed into a folder of the cache. Nothing of ours is in it, so it changes only with the list of
 //! packages; it is made anew with `--refresh`.
 
+use crate::digest::Inputs;
 use crate::error::{Error, IoContext, Result};
 use crate::mirrors::Mirrors;
 use crate::mkosi;
 use crate::project::Project;
-use crate::digest::Inputs;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
@@ -61,7 +61,12 @@ pub fn make(project: &Project, mirrors: &Mirrors) -> Result<()> {
         let folder = work.join(folder);
         fs::remove_dir_all(&folder).during("remove", &folder)?;
     }
-    atalaya_sys::durable::write(&work.join("recipe"), recipe(project)?.as_bytes(), 0o644, None)?;
+    atalaya_sys::durable::write(
+        &work.join("recipe"),
+        recipe(project)?.as_bytes(),
+        0o644,
+        None,
+    )?;
     fs::rename(&work, &place).during("rename into place", &place)
 }
 

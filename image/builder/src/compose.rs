@@ -74,7 +74,9 @@ pub fn root(project: &Project, parts: &Parts<'_>, place: PathBuf) -> Result<Tree
     )?;
     let repart = project.image_sources().join("repart.d");
     tree.folder("/usr/lib/atalaya/repart.d", 0o755)?;
-    tree.lay(&repart, "/usr/lib/atalaya/repart.d", Modes::Plain, &|_| true)?;
+    tree.lay(&repart, "/usr/lib/atalaya/repart.d", Modes::Plain, &|_| {
+        true
+    })?;
     make_directories(project, &tree)?;
     tree.copy(
         &parts.loader.path,
@@ -163,7 +165,16 @@ pub fn initrd(project: &Project, base: &Base) -> Result<Vec<u8>> {
     .map_err(|what| Error::KernelModule { what })?;
 
     let mut archive = cpio::Archive::default();
-    for name in ["dev", "etc", "etc/atalaya-stage1", "proc", "root", "run", "sys", "modules"] {
+    for name in [
+        "dev",
+        "etc",
+        "etc/atalaya-stage1",
+        "proc",
+        "root",
+        "run",
+        "sys",
+        "modules",
+    ] {
         archive.folder(name);
     }
     archive.character_device("dev/console", 0o600, 5, 1);

@@ -73,12 +73,20 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(&archive.finish()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(&archive.finish())
+            .unwrap();
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success());
         assert!(text.contains("drwxr-xr-x"), "{text}");
-        assert!(text.contains("crw-------") && text.contains("5,   1"), "{text}");
+        assert!(
+            text.contains("crw-------") && text.contains("5,   1"),
+            "{text}"
+        );
         assert!(text.contains("-rwxr-xr-x"), "{text}");
     }
 }

@@ -44,12 +44,16 @@ pub enum Error {
     },
     #[error("no {what} in the image's kernel package; the initrd cannot be made")]
     KernelModule { what: String },
-    #[error("the image was built but {problem}; nothing was put into place; this is a fault of the build, please report it")]
+    #[error(
+        "the image was built but {problem}; nothing was put into place; this is a fault of the build, please report it"
+    )]
     Image { problem: String },
     #[error(transparent)]
     Mirror(#[from] crate::mirrors::MirrorError),
     #[error(transparent)]
     Loader(#[from] crate::loader::LoaderError),
+    #[error(transparent)]
+    Release(#[from] crate::release::ReleaseError),
     #[error(transparent)]
     Sys(#[from] atalaya_sys::Error),
 }

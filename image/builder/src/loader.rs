@@ -22,7 +22,9 @@ pub enum LoaderError {
         "systemd-boot {found} does not know `reboot-on-error`, so a broken update would leave the machine in its firmware; nothing was built; use another mirror (--mirror)"
     )]
     NoRebootOnError { found: String },
-    #[error("the mirror's systemd-boot package holds no loader; nothing was built; use another mirror (--mirror)")]
+    #[error(
+        "the mirror's systemd-boot package holds no loader; nothing was built; use another mirror (--mirror)"
+    )]
     NotThere,
 }
 
@@ -93,7 +95,12 @@ fn download(project: &Project, mirrors: &Mirrors, folder: &Path) -> Result<()> {
         mirrors.main,
         keyring.display()
     );
-    atalaya_sys::durable::write(&work.join("loader.sources"), sources.as_bytes(), 0o644, None)?;
+    atalaya_sys::durable::write(
+        &work.join("loader.sources"),
+        sources.as_bytes(),
+        0o644,
+        None,
+    )?;
     atalaya_sys::durable::write(&work.join("status"), b"", 0o644, None)?;
     let options = |command: &mut Command| {
         let at = |name: &str| work.join(name).display().to_string();
@@ -144,8 +151,8 @@ fn download(project: &Project, mirrors: &Mirrors, folder: &Path) -> Result<()> {
     let bytes = fs::read(&file).map_err(|_| LoaderError::NotThere)?;
     assess(&bytes)?;
     fs::create_dir_all(folder).during("create folder", folder)?;
-    let copyright = fs::read(work.join("tree/usr/share/doc/systemd-boot-efi/copyright"))
-        .unwrap_or_default();
+    let copyright =
+        fs::read(work.join("tree/usr/share/doc/systemd-boot-efi/copyright")).unwrap_or_default();
     atalaya_sys::durable::write(&folder.join("copyright"), &copyright, 0o644, None)?;
     atalaya_sys::durable::write(&folder.join("systemd-bootx64.efi"), &bytes, 0o644, None)?;
     fs::remove_dir_all(&work).during("remove", &work)

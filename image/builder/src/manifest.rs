@@ -2,6 +2,7 @@
 
 use crate::artifacts::Artifacts;
 use crate::base::Package;
+use crate::crates::Crate;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +50,8 @@ pub struct Manifest {
     pub loader: Component,
     pub artifacts: Artifacts,
     pub packages: Vec<Package>,
+    /// What our own programs are linked with.
+    pub crates: Vec<Crate>,
 }
 
 /// The product's version; an image with the stand-in says so in it.

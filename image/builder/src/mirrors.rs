@@ -232,7 +232,9 @@ mod tests {
     use super::*;
 
     fn mirrors(entries: &[Entry]) -> Option<(String, String)> {
-        choose(entries, None, None).ok().map(|m| (m.main, m.security))
+        choose(entries, None, None)
+            .ok()
+            .map(|m| (m.main, m.security))
     }
 
     const MAIN: &str = "http://mirror.example/debian";
@@ -292,7 +294,10 @@ deb cdrom:[Debian GNU/Linux 12]/ bookworm main
 deb [arch=amd64] http://mirror.example/debian bookworm main # ours
 deb http://mirror.example/debian-security bookworm-security main
 ";
-        assert_eq!(mirrors(&parse_list(text)), Some((MAIN.into(), SECURITY.into())));
+        assert_eq!(
+            mirrors(&parse_list(text)),
+            Some((MAIN.into(), SECURITY.into()))
+        );
     }
 
     #[test]
@@ -303,14 +308,22 @@ deb [signed-by=/usr/share/keyrings/vendor.gpg] https://pkgs.vendor.example/stabl
 deb http://mirror.example/debian bookworm main
 deb http://mirror.example/debian-security bookworm-security main
 ";
-        assert_eq!(mirrors(&parse_list(text)), Some((MAIN.into(), SECURITY.into())));
+        assert_eq!(
+            mirrors(&parse_list(text)),
+            Some((MAIN.into(), SECURITY.into()))
+        );
     }
 
     #[test]
     fn a_missing_mirror_names_the_option_and_options_win() {
         let error = choose(&[], Some(MAIN.into()), None).unwrap_err();
         assert!(error.to_string().contains("--security-mirror"));
-        let both = choose(&parse_list("deb http://x.example/debian trixie main"), Some(MAIN.into()), Some(SECURITY.into())).unwrap();
+        let both = choose(
+            &parse_list("deb http://x.example/debian trixie main"),
+            Some(MAIN.into()),
+            Some(SECURITY.into()),
+        )
+        .unwrap();
         assert_eq!(both.main, MAIN);
     }
 

@@ -39,10 +39,7 @@ pub fn run(project: &Project, mirrors: &Mirrors, run: &Run<'_>) -> Result<()> {
         &format!("mkosi ({})", run.profile),
         Command::new("python3")
             .args(["-m", "mkosi"])
-            .env(
-                "PYTHONPATH",
-                tools.join("usr/lib/python3/dist-packages"),
-            )
+            .env("PYTHONPATH", tools.join("usr/lib/python3/dist-packages"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .arg("--directory")
             .arg(run.sources)

@@ -166,11 +166,13 @@ fn parse_alias(text: &str) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
-        if let (Some("alias"), Some(alias), Some(name)) =
-            (words.next(), words.next(), words.next())
+        if let (Some("alias"), Some(alias), Some(name)) = (words.next(), words.next(), words.next())
             && !alias.contains(['*', '?', '['])
         {
-            found.entry(normal(alias)).or_default().push(name.to_owned());
+            found
+                .entry(normal(alias))
+                .or_default()
+                .push(name.to_owned());
         }
     }
     found

@@ -7,10 +7,10 @@ use crate::error::{Error, IoContext, Result};
 use crate::loader::{self, Loader};
 use crate::manifest::{Component, Manifest, Release, upstream_version, version};
 use crate::mirrors::{self, Mirrors};
+use crate::programs::{INIT, PROGRAMS};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::programs::{INIT, PROGRAMS};
-use crate::{compose, digest, mkosi, preflight, process, programs, release, tools};
+use crate::{compose, crates, licences, mkosi, preflight, process, programs, release, tools};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,10 +24,17 @@ pub struct Options {
     pub test: bool,
     /// Take the programs as they were built last and leave out those that never were.
     pub as_built: bool,
+    pub release: release::Wanted,
+}
+
+pub struct Built {
+    pub manifest: Manifest,
+    /// Why the stand-in was taken though nobody asked for it.
+    pub fallback: Option<String>,
 }
 
 /// Builds what is not built yet and gives the manifest of the image that is then in place.
-pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> Result<Manifest> {
+pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> Result<Built> {
     preflight::check(project)?;
     let mirrors = mirrors::of_this_machine(
         Path::new("/etc/apt"),
@@ -51,7 +58,7 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
     }
 
     let stage = progress.stage("release");
-    let mattermost = release::prepare(project, &work)?;
+    let mattermost = release::prepare(project, &options.release, &stage)?;
     stage.finish(&format!("Mattermost {}", mattermost.about.version));
 
     let base = prepare_base(project, &mirrors, options.refresh, progress)?;
@@ -65,18 +72,28 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         .ok_or_else(|| Error::Image {
             problem: "it has no PostgreSQL".to_owned(),
         })?;
-    let build = build_id(project, &base, &loader, &mattermost.about.sha256, options.test)?;
+    let build = build_id(
+        project,
+        &base,
+        &loader,
+        &mattermost.about.sha256,
+        options.test,
+    )?;
     if let Some(manifest) = existing(&project.output(options.test), &build) {
         fs::remove_dir_all(&work).during("remove", &work)?;
         stage.finish("unchanged");
-        return Ok(manifest);
+        return Ok(Built {
+            manifest,
+            fallback: mattermost.fallback,
+        });
     }
+    let fallback = mattermost.fallback.clone();
     let release = Release {
         product: "atalaya".to_owned(),
         version: version(mattermost.about.kind),
         build,
         built: crate::clock::rfc3339(build_time(project)),
-        mattermost: mattermost.about,
+        mattermost: mattermost.about.clone(),
         postgresql,
     };
     stage.say("composing the root");
@@ -93,7 +110,25 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
     atalaya_sys::durable::write(&initrd, &compose::initrd(project, &base)?, 0o644, None)?;
     stage.say("file systems, verity and UKI");
     let kernel = base.kernel()?;
-    let artifacts = make_disk(project, &mirrors, &work, &root.root, &initrd, &kernel, &release.version)?;
+    let artifacts = make_disk(
+        project,
+        &mirrors,
+        &work,
+        &root.root,
+        &initrd,
+        &kernel,
+        &release.version,
+    )?;
+    stage.say("licences and manifest");
+    let crates = crates::in_image(project, options.test)?;
+    let output = work.join("output");
+    licences::write(
+        project,
+        &base,
+        &crates,
+        &mattermost.tree,
+        &output.join("licences.tar.zst"),
+    )?;
     let manifest = Manifest {
         release,
         test: options.test,
@@ -104,8 +139,8 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         },
         artifacts,
         packages,
+        crates,
     };
-    let output = work.join("output");
     atalaya_sys::durable::write(
         &output.join("manifest.json"),
         to_json(&manifest)?.as_bytes(),
@@ -118,7 +153,7 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         "atalaya {}, build {}",
         manifest.release.version, manifest.release.build
     ));
-    Ok(manifest)
+    Ok(Built { manifest, fallback })
 }
 
 fn prepare_tools(
@@ -186,7 +221,11 @@ fn build_id(
         inputs.path(name, &sources.join(name))?;
     }
     for overlay in compose::overlays(project, test)? {
-        let name = overlay.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = overlay
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         inputs.path(&name, &overlay)?;
     }
     for program in PROGRAMS.iter().chain([&INIT]) {
@@ -209,9 +248,7 @@ fn existing(output: &Path, build: &str) -> Option<Manifest> {
         &manifest.artifacts.uki,
     ]
     .into_iter()
-    .all(|file| {
-        fs::metadata(output.join(&file.name)).is_ok_and(|data| data.len() == file.size)
-    });
+    .all(|file| fs::metadata(output.join(&file.name)).is_ok_and(|data| data.len() == file.size));
     (manifest.release.build == build && complete).then_some(manifest)
 }
 
@@ -292,9 +329,4 @@ fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {
             object: "the manifest".to_owned(),
             source: source.into(),
         })
-}
-
-/// Digest of a file, for `inspect`.
-pub fn check_artifact(folder: &Path, artifact: &artifacts::Artifact) -> Result<bool> {
-    Ok(digest::of_file(&folder.join(&artifact.name))? == artifact.sha256)
 }

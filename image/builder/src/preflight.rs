@@ -51,8 +51,8 @@ pub fn check_space(folder: &Path, needed_gib: f64) -> Result<()> {
         .map_err(std::io::Error::from)
         .during("read the free space of", folder)?;
     #[allow(clippy::cast_precision_loss)] // a figure for people
-    let free_gib = (data.blocks_available() as f64) * (data.fragment_size() as f64)
-        / f64::from(1 << 30);
+    let free_gib =
+        (data.blocks_available() as f64) * (data.fragment_size() as f64) / f64::from(1 << 30);
     if free_gib < needed_gib {
         return Err(Error::DiskSpace {
             path: folder.to_owned(),
@@ -70,7 +70,10 @@ mod tests {
     #[test]
     fn too_little_space_is_told_with_both_figures() {
         let text = check_space(Path::new("/"), 1e9).unwrap_err().to_string();
-        assert!(text.contains("GiB free and 1000000000.0 GiB are needed"), "{text}");
+        assert!(
+            text.contains("GiB free and 1000000000.0 GiB are needed"),
+            "{text}"
+        );
         assert!(text.contains("ATALAYA_CACHE="), "{text}");
         check_space(Path::new("/"), 0.0).unwrap();
     }

@@ -88,7 +88,11 @@ mod tests {
             &folder.path().join("log"),
         )
         .unwrap_err();
-        assert!(error.to_string().contains("/nonexistent/program is not installed"));
+        assert!(
+            error
+                .to_string()
+                .contains("/nonexistent/program is not installed")
+        );
         assert!(error.to_string().contains("make setup"));
     }
 

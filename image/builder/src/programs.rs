@@ -34,6 +34,17 @@ pub const INIT: Program = installed(
     "/usr/lib/atalaya/atalaya-init",
 );
 
+/// Makes the stand-in's tarball out of [`STANDIN_PARTS`], on this machine.
+pub const STANDIN_RELEASE: Program = Program {
+    package: "atalaya-standin",
+    binary: "standin-release",
+    place: None,
+    test: false,
+};
+
+/// The programs of the stand-in, beside its maker.
+pub const STANDIN_PARTS: [&str; 3] = ["standin-release", "mattermost", "mmctl"];
+
 pub const PROGRAMS: [Program; 8] = [
     installed("atalayad", "atalayad", "/usr/lib/atalaya/atalayad"),
     installed(
@@ -57,12 +68,7 @@ pub const PROGRAMS: [Program; 8] = [
         "/usr/lib/atalaya/atalaya-probe",
     ),
     installed("atalaya", "atalaya", "/usr/bin/atalaya"),
-    Program {
-        package: "atalaya-standin",
-        binary: "standin-release",
-        place: None,
-        test: false,
-    },
+    STANDIN_RELEASE,
     Program {
         package: "atalaya-agent",
         binary: "atalaya-agent",

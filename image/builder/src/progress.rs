@@ -24,7 +24,9 @@ impl Progress {
     pub fn stage(&mut self, name: &str) -> Stage<'_> {
         let bar = self.terminal.then(|| {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:<16} {elapsed:>4}  {wide_msg}") {
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner} {prefix:<16} {elapsed:>4}  {wide_msg}")
+            {
                 bar.set_style(style);
             }
             bar.set_prefix(name.to_owned());
@@ -122,6 +124,9 @@ mod tests {
         let mut progress = Progress::new();
         progress.add("image", Duration::from_secs(30));
         progress.add("boot", Duration::from_secs(5));
-        assert_eq!(progress.summary(), "35.0 s in all: image 30.0 s, boot 5.0 s");
+        assert_eq!(
+            progress.summary(),
+            "35.0 s in all: image 30.0 s, boot 5.0 s"
+        );
     }
 }

@@ -42,8 +42,7 @@ impl Project {
     }
 
     pub fn output(&self, test: bool) -> PathBuf {
-        self.build()
-            .join(if test { "image-test" } else { "image" })
+        self.build().join(if test { "image-test" } else { "image" })
     }
 
     pub fn tools(&self) -> PathBuf {

@@ -81,7 +81,11 @@ mod tests {
 
     #[test]
     fn keep_restricts_one_directory_and_drop_cuts_paths() {
-        let rules = Rules::parse("r", "# c\nkeep /usr/bin: a lib*.so\ndrop /usr/lib/*/perl*\n").unwrap();
+        let rules = Rules::parse(
+            "r",
+            "# c\nkeep /usr/bin: a lib*.so\ndrop /usr/lib/*/perl*\n",
+        )
+        .unwrap();
         assert!(rules.takes("/usr/bin/a"));
         assert!(rules.takes("/usr/bin/libx.so"));
         assert!(!rules.takes("/usr/bin/bash"));
@@ -100,7 +104,10 @@ mod tests {
     #[test]
     fn a_wrong_line_is_named() {
         let error = Rules::parse("root.rules", "keep /a: b\nkep /x: y").unwrap_err();
-        assert_eq!(error.to_string(), "root.rules, line 2: expected `keep` or `drop`");
+        assert_eq!(
+            error.to_string(),
+            "root.rules, line 2: expected `keep` or `drop`"
+        );
     }
 
     #[test]

@@ -140,7 +140,7 @@ mod tests {
 
     fn write(path: &Path, mode: u32) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::copy("/dev/null", path).unwrap();
+        File::create(path).unwrap();
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
@@ -170,7 +170,8 @@ mod tests {
         let tree = Tree::new(work.path().join("root")).unwrap();
         tree.folder("/usr/lib", 0o755).unwrap();
         tree.link("/lib", "usr/lib").unwrap();
-        tree.link("/etc/localtime", "/usr/share/zoneinfo/UTC").unwrap();
+        tree.link("/etc/localtime", "/usr/share/zoneinfo/UTC")
+            .unwrap();
         tree.lay(&overlay, "", Modes::Plain, &|_| true).unwrap();
         assert!(!tree.at("/etc/localtime").is_symlink());
         assert_eq!(mode(&tree.at("/etc/localtime")), 0o644);
