@@ -53,9 +53,12 @@ places! {
     first_boot = "var/lib/atalaya-firstboot/first-boot.json";
     /// The random password, until it was used.
     admin_password = "var/lib/atalaya-firstboot/admin-password";
-    /// Bound from `/data/state/probe`.
-    probe_directory = "var/lib/atalaya-probe";
-    probe_json = "var/lib/atalaya-probe/probe.json";
+    /// What the probe logs in with.
+    probe_json = "var/lib/atalaya-firstboot/probe.json";
+    /// The same for the probe's unit, with the site's address.
+    probe_credentials = "run/atalaya/probe/credentials.json";
+    /// The internal authority's certificate, where the edge puts it.
+    edge_ca = "run/atalaya-edge/ca.crt";
     /// Bound from `/data/gen/1/release`.
     mattermost_json = "var/lib/atalaya-release/mattermost.json";
 

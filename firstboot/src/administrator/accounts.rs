@@ -1,16 +1,12 @@
 //! Users: the first administrator, the probe's bot and the ordinary user that the probe logs in as.
 
-use std::os::unix::fs::PermissionsExt;
-
 use atalaya_core::appliance::{Administrator, Secret};
-use atalaya_sys::durable;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::team::{self, Kind, Names};
-use super::{AdministratorError, Result};
+use super::{AdministratorError, Result, probe};
 use crate::local::{Answer, Local};
-use crate::places::{PROBE_GROUP, Places};
+use crate::places::Places;
 use crate::random;
 
 const BOT: &str = "atalaya-probe";
@@ -18,20 +14,6 @@ const USER: &str = "atalaya-probe-user";
 const TOKEN_DESCRIPTION: &str = "Atalaya's probe";
 const TEAM: &str = "atalaya-probe";
 const CHANNEL: &str = "probe";
-
-/// `probe.json`, readable by the probe alone. Written once before the user is made (with the password only) and once when
-/// all is there.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Credentials {
-    pub username: String,
-    pub password: String,
-    pub bot_username: String,
-    pub bot_token: String,
-    pub team: String,
-    pub team_id: String,
-    pub channel: String,
-    pub channel_id: String,
-}
 
 /// Makes sure that the administrator is there, may do everything and needs no mail; its id.
 pub(super) async fn ensure_administrator(
@@ -96,10 +78,10 @@ async fn ensure_user(
 /// Makes sure that the probe has a private team with a channel, a bot with a token, and a user with a password, and that
 /// `probe.json` names them.
 pub(super) async fn ensure_probe(local: &Local, places: &Places) -> Result<()> {
-    let mut credentials = read_credentials(places);
+    let mut credentials = probe::read(places);
     if credentials.password.is_empty() {
         credentials.password = random::password()?.expose().to_owned();
-        write_credentials(places, &credentials)?;
+        probe::keep(places, &credentials)?;
     }
     let team = team::ensure(
         local,
@@ -135,16 +117,10 @@ pub(super) async fn ensure_probe(local: &Local, places: &Places) -> Result<()> {
             .await?;
         credentials.bot_token = made.text("token")?.to_owned();
     }
-    let whole = Credentials {
-        username: USER.to_owned(),
-        bot_username: BOT.to_owned(),
-        team: TEAM.to_owned(),
-        team_id: team,
-        channel: CHANNEL.to_owned(),
-        channel_id: channel,
-        ..credentials
-    };
-    write_credentials(places, &whole)
+    credentials.username = USER.to_owned();
+    credentials.team = TEAM.to_owned();
+    credentials.channel = CHANNEL.to_owned();
+    probe::keep(places, &credentials)
 }
 
 /// Local mode cannot make a bot, but it can turn a user into one.
@@ -181,36 +157,4 @@ async fn revoke_lost_tokens(local: &Local, bot: &str) -> Result<()> {
 /// A domain that never has mail (RFC 2606).
 fn address_of(username: &str) -> String {
     format!("{username}@atalaya.invalid")
-}
-
-fn read_credentials(places: &Places) -> Credentials {
-    // Damaged is as good as absent: everything in it can be made again.
-    std::fs::read(places.probe_json())
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default()
-}
-
-/// Readable by the probe's group; the directory too.
-fn write_credentials(places: &Places, credentials: &Credentials) -> Result<()> {
-    let directory = places.probe_directory();
-    let group = nix::unistd::Gid::from_raw(PROBE_GROUP);
-    let file = |operation, source: std::io::Error| AdministratorError::File {
-        operation,
-        path: directory.clone(),
-        source,
-    };
-    nix::unistd::chown(&directory, None, Some(group))
-        .map_err(|e| file("change the group of", e.into()))?;
-    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o750))
-        .map_err(|e| file("change the mode of", e))?;
-    let owner = (nix::unistd::geteuid().as_raw(), PROBE_GROUP);
-    // Strings: it cannot fail.
-    let text = serde_json::to_vec(credentials).unwrap_or_default();
-    Ok(durable::write(
-        &places.probe_json(),
-        &text,
-        0o440,
-        Some(owner),
-    )?)
 }

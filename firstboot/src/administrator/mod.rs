@@ -6,6 +6,7 @@
 //! and accounts that the owner has removed are not made again.
 
 mod accounts;
+mod probe;
 mod team;
 
 use std::path::{Path, PathBuf};
@@ -55,6 +56,7 @@ pub async fn run(places: &Places, say: &dyn Fn(&str)) -> Result<()> {
     let local = Local::at(places.local_socket());
     if places.first_boot().exists() {
         show_password(places)?;
+        probe::publish(places)?;
         record_release(places, say)?;
         return Ok(());
     }
@@ -72,6 +74,7 @@ pub async fn run(places: &Places, say: &dyn Fn(&str)) -> Result<()> {
     team::ensure_member(&local, &team, &administrator).await?;
     say(&format!("team {}", first_team.name));
     accounts::ensure_probe(&local, places).await?;
+    probe::publish(places)?;
     say("accounts of the probe");
     record_release(places, say)?;
     durable::write(&places.first_boot(), b"{\"format\":1}\n", 0o444, None)?;

@@ -73,7 +73,6 @@ pub(super) fn conf(sizes: &Sizes) -> String {
 cluster_name = 'atalaya'
 hba_file = '/run/atalaya/conf/pg_hba.conf'
 ident_file = '/run/atalaya/conf/pg_ident.conf'
-external_pid_file = ''
 
 # Only the Unix socket; who may use it is in pg_hba.conf.
 listen_addresses = ''
