@@ -11,17 +11,11 @@ use atalayad::link::Link;
 use atalayad::logs::Hub;
 use atalayad::options::Options;
 use atalayad::supervisor::Supervisor;
-use atalayad::{api, console};
+use atalayad::api;
 
+/// An error goes to stderr, which init shows on the console; init then tries again.
 fn main() -> Result<()> {
-    let options = Options::parse(std::env::args())?;
-    let outcome = supervise(options.clone());
-    if let Err(error) = &outcome
-        && options.consoles
-    {
-        console::Console::open().line(&format!("atalayad: {error:#}"));
-    }
-    outcome
+    supervise(Options::parse(std::env::args())?)
 }
 
 fn supervise(options: Options) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Where things are. The defaults are the appliance's; tests give their own by flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -42,7 +42,7 @@ impl Options {
             sandbox: "/usr/lib/atalaya/atalaya-sandbox".into(),
             shell: "/usr/lib/atalaya/private/sh".into(),
             release: "/usr/lib/atalaya/release.json".into(),
-            slot: std::env::var("ATALAYA_SLOT").unwrap_or_else(|_| "a".to_owned()),
+            slot: String::new(),
             generation: 1,
             no_init: false,
             consoles: true,
@@ -67,6 +67,14 @@ impl Options {
                 _ => bail!("unknown argument {flag}"),
             }
         }
+        options.slot = read_slot(&options.run.join("boot.json")).unwrap_or_else(|| "none".to_owned());
         Ok(options)
     }
+}
+
+/// Stage 1 writes down from what it booted.
+fn read_slot(record: &Path) -> Option<String> {
+    let text = std::fs::read(record).ok()?;
+    let record: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    Some(record.get("slot")?.as_str()?.to_owned())
 }

@@ -104,12 +104,14 @@ impl System {
         Ok(true)
     }
 
-    /// Whether `name` is or will be down by somebody's will.
+    /// Whether `name` is or will be down by somebody's will, or because something that it requires will be.
     fn is_going(&self, name: &str) -> bool {
+        let Some(member) = self.members.get(name) else {
+            return true;
+        };
         self.stopping.contains(name)
-            || self.members.get(name).is_none_or(|member| {
-                member.machine.is_held() || member.machine.desired() == Desired::Down
-            })
+            || member.machine.desired() == Desired::Down
+            || member.unit.requires.iter().any(|required| self.is_going(required))
     }
 
     /// Whether a unit that must stop before `name` is still active.
