@@ -92,7 +92,12 @@ impl System {
             return Ok(true);
         }
         let stop = self.stopping.contains(name);
-        if !(stop || (hold && !held)) || self.is_needed(name) {
+        // What has no process need not wait for its turn, and must not start meanwhile.
+        let is_up = match member.machine.state() {
+            State::Starting(_) | State::Running | State::Stopping { .. } | State::Done => true,
+            State::Stopped | State::Waiting | State::Backoff { .. } | State::Failed { .. } => false,
+        };
+        if !(stop || (hold && !held)) || (is_up && self.is_needed(name)) {
             return Ok(false);
         }
         if stop {
