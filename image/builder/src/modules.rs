@@ -13,6 +13,13 @@ pub const WANTED: [&str; 38] = [
     "iTCO_wdt",
     "sp5100_tco",
     "softdog",
+    // the verified root; before the disks, because stage 1 stops loading when it has found its own
+    "sha256",
+    "sha256-ssse3",
+    "dm-mod",
+    "dm-verity",
+    "erofs",
+    "efivarfs",
     // virtual machines
     "virtio_pci",
     "virtio_blk",
@@ -41,13 +48,6 @@ pub const WANTED: [&str; 38] = [
     "sdhci_acpi",
     "mmc_block",
     "sd_mod",
-    // the verified root
-    "sha256",
-    "sha256-ssse3",
-    "dm-mod",
-    "dm-verity",
-    "erofs",
-    "efivarfs",
 ];
 
 /// The text of depmod's files.

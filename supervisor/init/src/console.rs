@@ -1,31 +1,48 @@
-//! Lines for the person in front of the machine: /dev/console behind a bounded buffer.
+//! Lines for the person in front of the machine: every console the kernel uses, each behind a bounded buffer.
 //!
 //! A write never waits: a terminal stopped by Ctrl-S or a dead serial line must not stop PID 1. What does not fit is
 //! dropped, oldest first, and counted.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 /// As much as a slow serial line (115,200 baud) shows in a second and a half.
 const LIMIT: usize = 16 * 1024;
-const PATH: &str = "/dev/console";
+/// /dev/console is only the last of them; a screen and a serial line are both in front of somebody.
+const ACTIVE: &str = "/sys/class/tty/console/active";
 
-/// The console, or nothing while there is none: lines then wait in the buffer.
+/// All consoles.
 #[derive(Debug, Default)]
 pub struct Console {
+    screens: Vec<Screen>,
+}
+
+/// One console, or nothing while it cannot be opened: lines then wait in its buffer.
+#[derive(Debug, Default)]
+struct Screen {
+    path: PathBuf,
     device: Option<File>,
     waiting: VecDeque<u8>,
     dropped: u64,
 }
 
 impl Console {
+    /// The consoles that the kernel uses now.
     pub fn new() -> Self {
-        let mut console = Self::default();
-        console.open();
-        console
+        let active = std::fs::read_to_string(ACTIVE).unwrap_or_default();
+        let mut screens: Vec<Screen> = active
+            .split_ascii_whitespace()
+            .map(|name| Screen::open_at(Path::new("/dev").join(name)))
+            .filter(|screen| screen.device.is_some())
+            .collect();
+        if screens.is_empty() {
+            screens.push(Screen::open_at(PathBuf::from("/dev/console")));
+        }
+        Self { screens }
     }
 
     /// One line: time since power-on, stage, text.
@@ -37,6 +54,47 @@ impl Console {
 
     /// Bytes as they are (a child's output).
     pub fn write(&mut self, bytes: &[u8]) {
+        for screen in &mut self.screens {
+            screen.write(bytes);
+        }
+    }
+
+    /// Writes what can be written now.
+    pub fn flush(&mut self) {
+        for screen in &mut self.screens {
+            screen.flush();
+        }
+    }
+
+    /// The descriptors to wait on for writing, where something waits.
+    pub fn blocked(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.screens
+            .iter()
+            .filter(|screen| !screen.waiting.is_empty())
+            .filter_map(|screen| screen.device.as_ref().map(AsFd::as_fd))
+    }
+}
+
+impl Screen {
+    fn open_at(path: PathBuf) -> Self {
+        let mut screen = Self {
+            path,
+            ..Self::default()
+        };
+        screen.open();
+        screen
+    }
+
+    fn open(&mut self) {
+        // It must not become the controlling terminal of PID 1, nor wait for a carrier.
+        self.device = OpenOptions::new()
+            .append(true)
+            .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
+            .open(&self.path)
+            .ok();
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
         self.waiting.extend(bytes);
         self.flush();
         if self.waiting.len() > LIMIT {
@@ -46,8 +104,10 @@ impl Console {
         }
     }
 
-    /// Writes what can be written now.
-    pub fn flush(&mut self) {
+    fn flush(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
         if self.device.is_none() {
             self.open();
         }
@@ -66,34 +126,15 @@ impl Console {
             match device.write(front) {
                 Ok(0) => return,
                 Ok(count) => drop(self.waiting.drain(..count)),
-                Err(error) => match error.kind() {
-                    std::io::ErrorKind::WouldBlock => return,
-                    std::io::ErrorKind::Interrupted => {}
-                    // Gone (a USB serial line pulled out): try to open it again the next time.
-                    _ => {
-                        self.device = None;
-                        return;
-                    }
-                },
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Gone (a USB serial line pulled out): try to open it again the next time.
+                Err(_) => {
+                    self.device = None;
+                    return;
+                }
             }
         }
-    }
-
-    /// The descriptor to wait on for writing, while something waits.
-    pub fn blocked(&self) -> Option<BorrowedFd<'_>> {
-        if self.waiting.is_empty() {
-            return None;
-        }
-        self.device.as_ref().map(AsFd::as_fd)
-    }
-
-    fn open(&mut self) {
-        // The console must not become the controlling terminal of PID 1.
-        self.device = OpenOptions::new()
-            .append(true)
-            .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
-            .open(PATH)
-            .ok();
     }
 }
 
@@ -104,16 +145,19 @@ mod tests {
     #[test]
     fn a_console_that_does_not_take_anything_costs_a_bounded_buffer() {
         let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
-        let mut console = Console {
+        let stopped = Screen {
             device: Some(File::from(writer)),
-            ..Console::default()
+            ..Screen::default()
+        };
+        let mut console = Console {
+            screens: vec![stopped],
         };
         for _ in 0..10_000 {
             console.say("test", "a line that nobody reads");
         }
-        assert!(console.waiting.len() <= LIMIT);
-        assert!(console.dropped > 0);
-        assert!(console.blocked().is_some());
+        assert!(console.screens[0].waiting.len() <= LIMIT);
+        assert!(console.screens[0].dropped > 0);
+        assert_eq!(console.blocked().count(), 1);
         drop(reader);
     }
 }

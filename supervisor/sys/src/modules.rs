@@ -9,6 +9,9 @@ use std::path::Path;
 /// `MODULE_INIT_COMPRESSED_FILE` of linux/module.h: the kernel unpacks the file itself.
 const COMPRESSED: u32 = 4;
 
+/// The operation in an error of the module itself (and not of opening its file).
+pub const LOAD: &str = "load module";
+
 /// Loads one module file, unpacked by the kernel if its name says so. Already loaded is no error.
 ///
 /// # Errors
@@ -19,6 +22,6 @@ pub fn load(path: &Path, parameters: &std::ffi::CStr) -> Result<()> {
     let flags = if compressed { COMPRESSED } else { 0 };
     match finit_module(&file, parameters, ModuleInitFlags::from_bits_retain(flags)) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        Err(errno) => Err(errno).context("load module", path.display()),
+        Err(errno) => Err(errno).context(LOAD, path.display()),
     }
 }

@@ -156,7 +156,10 @@ fn show(output: &mut File, name: &str, console: &mut Console) {
         .is_ok()
     {
         for line in String::from_utf8_lossy(&text).lines() {
-            console.say(name, line);
+            let plain: String = line.chars().filter(|letter| !letter.is_control()).collect();
+            if !plain.trim().is_empty() {
+                console.say(name, &plain);
+            }
         }
     }
 }

@@ -190,7 +190,7 @@ impl Ending {
     fn drain_console(&mut self) {
         for _ in 0..50 {
             self.console.flush();
-            if self.console.blocked().is_none() {
+            if self.console.blocked().next().is_none() {
                 return;
             }
             self.pause();

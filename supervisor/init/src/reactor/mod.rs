@@ -156,9 +156,13 @@ impl Reactor {
             (signals.map(|signals| signals.get_read().as_fd()), read),
             (self.link.fd(), self.link.interest(&self.statuses)),
             (self.output.as_ref().map(AsFd::as_fd), read),
-            (self.console.blocked(), PollFlags::POLLOUT),
         ];
         watched.extend(self.buttons.fds().map(|fd| (Some(fd), read)));
+        watched.extend(
+            self.console
+                .blocked()
+                .map(|fd| (Some(fd), PollFlags::POLLOUT)),
+        );
         let mut polled: Vec<PollFd<'_>> = watched
             .into_iter()
             .filter_map(|(fd, flags)| Some(PollFd::new(fd?, flags)))

@@ -1,30 +1,54 @@
-//! Loads the modules that the initrd lists, in the list's order.
+//! Loads the modules that the initrd lists, in the list's order, one at a time: most of them are for other machines, and
+//! each costs time, so stage 1 stops as soon as it has its disk. Whatever else is plugged in, udevd finds later.
 
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::stage1::MODULES;
-use atalaya_sys::modules;
+use atalaya_sys::{Error, modules};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-/// Loads them all. One that does not load is told of only if its absence may matter: a driver without its hardware
-/// answers ENODEV, and that is what most of them do on any machine.
-///
-/// # Errors
-/// The list itself cannot be read.
-pub fn load(console: &mut Console) -> Result<(), Failure> {
-    let list =
-        std::fs::read_to_string(MODULES).map_err(|error| Failure::new("list of modules", error))?;
-    let release = nix::sys::utsname::uname()
-        .map(|names| names.release().to_string_lossy().into_owned())
-        .unwrap_or_default();
-    for path in parse_list(&list, &release) {
+/// The modules that are not loaded yet.
+pub struct Drivers {
+    left: VecDeque<PathBuf>,
+}
+
+impl Drivers {
+    /// # Errors
+    /// The list itself cannot be read.
+    pub fn listed() -> Result<Self, Failure> {
+        let list = std::fs::read_to_string(MODULES)
+            .map_err(|error| Failure::new("list of modules", error))?;
+        let release = nix::sys::utsname::uname()
+            .map(|names| names.release().to_string_lossy().into_owned())
+            .unwrap_or_default();
+        Ok(Self {
+            left: parse_list(&list, &release).into(),
+        })
+    }
+
+    /// Loads the next one; `false` if there is none. One that does not load is told of only if its absence may matter: a
+    /// driver without its hardware answers ENODEV, and that is what most of them do on any machine.
+    pub fn load_next(&mut self, console: &mut Console) -> bool {
+        let Some(path) = self.left.pop_front() else {
+            return false;
+        };
         if let Err(error) = modules::load(&path, c"")
-            && !matches!(error.errno(), libc::ENODEV | libc::EOPNOTSUPP | libc::ENXIO)
+            && !is_absent_hardware(&error)
         {
             console.say("stage 1: drivers", &error.chain());
         }
+        true
     }
-    Ok(())
+}
+
+/// ENOENT is a missing symbol: the driver below it found no hardware and was not loaded either.
+fn is_absent_hardware(error: &Error) -> bool {
+    error.operation == modules::LOAD
+        && matches!(
+            error.errno(),
+            libc::ENODEV | libc::ENXIO | libc::EOPNOTSUPP | libc::ENOENT
+        )
 }
 
 /// One path a line, absolute or relative to the running kernel's module folder; `#` begins a comment.

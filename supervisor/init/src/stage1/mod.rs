@@ -20,6 +20,7 @@ use atalaya_sys::host::boottime_ms;
 use atalaya_sys::mounts::{self, Flags};
 use atalaya_sys::watchdog::Watchdog;
 use cmdline::RootHash;
+use drivers::Drivers;
 use nix::sys::reboot::{RebootMode, reboot};
 use slots::Slot;
 use std::convert::Infallible;
@@ -64,13 +65,18 @@ fn boot(console: &mut Console) -> Result<Infallible, Failure> {
     for problem in early_mounts() {
         console.say("stage 1: mounts", &chain(&problem));
     }
+    *console = Console::new(); // only now /dev and /sys show all of them
     console.say("stage 1", "starting");
-    drivers::load(console).at("drivers")?;
-    let watchdog = open_watchdog(console);
+    let mut drivers = Drivers::listed()?;
+    let mut watchdog = None;
     let line = std::fs::read_to_string("/proc/cmdline").at("command line")?;
     let root_hash = cmdline::parse_root_hash(&line).at("command line")?;
-    let slot = wait_for_slot(console, &root_hash, watchdog.as_ref())?;
-    open_root(&slot, &root_hash)?;
+    let slot = wait_for_slot(console, &root_hash, &mut drivers, &mut watchdog)?;
+    if open_root(&slot, &root_hash).is_err() {
+        // Perhaps what the root needs stands behind the disks in the list.
+        while drivers.load_next(console) {}
+        open_root(&slot, &root_hash)?;
+    }
     let record = BootRecord {
         disk: slot.disk.clone(),
         slot: slot.letter,
@@ -88,10 +94,10 @@ fn boot(console: &mut Console) -> Result<Infallible, Failure> {
     switch::into(Path::new(SYSROOT), watchdog.as_ref()).at("switch to the root")
 }
 
-/// Not to have one is no failure.
-fn open_watchdog(console: &mut Console) -> Option<Watchdog> {
-    if !Path::new(WATCHDOG).exists() {
-        return None;
+/// Armed as soon as its driver is there; not to have one is no failure.
+fn open_watchdog(console: &mut Console, watchdog: Option<Watchdog>) -> Option<Watchdog> {
+    if watchdog.is_some() || !Path::new(WATCHDOG).exists() {
+        return watchdog;
     }
     let opened = Watchdog::open(Path::new(WATCHDOG)).and_then(|watchdog| {
         watchdog.set_timeout(WATCHDOG_LIMIT_S)?;
@@ -102,16 +108,19 @@ fn open_watchdog(console: &mut Console) -> Option<Watchdog> {
         .ok()
 }
 
-/// Disks appear when they like; those that never do must not hold the machine for ever.
+/// Loads drivers until the slot is there. Disks appear when they like; those that never do must not hold the machine for ever.
 fn wait_for_slot(
     console: &mut Console,
     root_hash: &RootHash,
-    watchdog: Option<&Watchdog>,
+    drivers: &mut Drivers,
+    watchdog: &mut Option<Watchdog>,
 ) -> Result<Slot, Failure> {
     let start = boottime_ms();
     let mut told = Vec::new();
     let mut next_word = start + 3_000;
     loop {
+        let loading = drivers.load_next(console);
+        *watchdog = open_watchdog(console, watchdog.take());
         let mut notes = Vec::new();
         if let Some(slot) = slots::find(&scan::disks(), root_hash, &mut |note| notes.push(note)) {
             return Ok(slot);
@@ -149,7 +158,9 @@ fn wait_for_slot(
             // A watchdog that cannot be petted will restart the machine: nothing better to do.
             drop(watchdog.pet());
         }
-        std::thread::sleep(Duration::from_millis(20));
+        if !loading {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
