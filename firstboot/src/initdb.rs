@@ -125,7 +125,11 @@ fn make_cluster(plan: &Plan, unfinished: &Path) -> Result<(), InitdbError> {
             "--data-checksums",
         ])
         // Would be `simple` for this locale; Mattermost's search indexes are made for `english`.
-        .args(["--text-search-config=english", "--no-instructions"]);
+        .args([
+            "--text-search-config=english",
+            "--no-instructions",
+            "--no-sync",
+        ]);
     match plan.locale_provider {
         LocaleProvider::Builtin => command.arg("--locale-provider=builtin"),
         LocaleProvider::Libc => command.arg("--locale-provider=libc"),
@@ -150,8 +154,9 @@ fn single_user(
     let mut command = program(plan, "postgres");
     command
         .arg("--single")
-        // Without it an error is only printed.
+        // -F: everything is synced at once, before the rename. Without exit_on_error an error is only printed.
         .args([
+            "-F",
             "-c",
             "exit_on_error=true",
             "-c",
@@ -205,7 +210,8 @@ fn finish(
     }
 }
 
-/// After this the cluster is there, whatever happens.
+/// After this the cluster is there, whatever happens. The one sync stands for all those that the programs were told to
+/// leave out: file by file they take most of the time.
 fn publish(unfinished: &Path, directory: &Path) -> Result<(), InitdbError> {
     let file = |operation, path: &Path, source| InitdbError::File {
         operation,
