@@ -171,9 +171,32 @@ pub fn is_api(path: &str) -> bool {
     path == "/api" || path.starts_with("/api/")
 }
 
-/// The log-in call whose refusal is looked at twice.
+/// The log-in call whose refusal is looked at twice, in every spelling that Mattermost takes for it.
 pub fn is_login(method: &Method, path: &str) -> bool {
-    method == Method::POST && path.trim_end_matches('/') == "/api/v4/users/login"
+    method == Method::POST && decoded(path).trim_end_matches('/') == "/api/v4/users/login"
+}
+
+/// A path with its %XX decoded; what is no ASCII stays as it is, because no path that is looked for has it.
+fn decoded(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        decoded.push_str(before);
+        match after
+            .get(..2)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+        {
+            Some(byte) if byte.is_ascii() => {
+                decoded.push(char::from(byte));
+                rest = &after[2..];
+            }
+            _ => {
+                decoded.push('%');
+                rest = after;
+            }
+        }
+    }
+    decoded + rest
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
@@ -392,6 +415,8 @@ mod tests {
             is_login(&Method::POST, "/api/v4/users/login")
                 && is_login(&Method::POST, "/api/v4/users/login/")
         );
+        assert!(is_login(&Method::POST, "/api/v4/users/%6Cog%69n"));
+        assert!(!is_login(&Method::POST, "/api/v4/users/%6") && !is_login(&Method::POST, "/%zz%é"));
         assert!(!is_login(&Method::GET, "/api/v4/users/login"));
     }
 }

@@ -35,8 +35,8 @@ use crate::server::{Context, Serving};
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 
-/// How often the certificate's age is looked at.
-const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
+/// How often the certificate's age is looked at. Often, because the clock may be set by years soon after the first start.
+const RENEWAL_CHECK: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {

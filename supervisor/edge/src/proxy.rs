@@ -23,6 +23,7 @@ use crate::drain::Drain;
 use crate::forward::{self, Refusal};
 use crate::log::{Log, loggable_path};
 use crate::page;
+use crate::server::Slot;
 use crate::settings::Settings;
 use crate::watch::{boot_ms, read_state};
 
@@ -117,7 +118,12 @@ impl Proxy {
     }
 
     /// Answers one request. Never fails: what goes wrong becomes an answer.
-    pub async fn serve(&self, client: IpAddr, request: Request<Incoming>) -> Response<ClientBody> {
+    pub async fn serve(
+        &self,
+        client: IpAddr,
+        slot: Slot,
+        request: Request<Incoming>,
+    ) -> Response<ClientBody> {
         let arrived_ms = boot_ms();
         let (parts, body) = request.into_parts();
         let mut record = Box::new(Record {
@@ -152,12 +158,11 @@ impl Proxy {
                     );
                     return Response::from_parts(parts, Answer::upstream(body, Some(record)));
                 };
-                tokio::spawn(run_socket(
-                    from_client,
-                    to_upstream,
-                    record,
-                    self.drain.clone(),
-                ));
+                let drain = self.drain.clone();
+                tokio::spawn(async move {
+                    run_socket(from_client, to_upstream, record, drain).await;
+                    drop(slot);
+                });
                 Response::from_parts(parts, Answer::own(Bytes::new(), None))
             }
             Err(response) => {

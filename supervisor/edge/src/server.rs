@@ -34,7 +34,7 @@ const MAX_STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Bytes of one stream's answer that wait for the client.
-const SEND_BUFFER: usize = 256 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// The certificate that new connections get; replaced without touching the old ones.
 #[derive(Debug)]
@@ -80,11 +80,13 @@ pub struct Context {
     pub slots: Arc<Semaphore>,
 }
 
-/// A connection's place among the allowed ones.
+/// A connection's place among the allowed ones; a WebSocket keeps it when HTTP on it has ended.
+pub type Slot = Arc<OwnedSemaphorePermit>;
+
 struct Guest {
     stream: TcpStream,
     address: IpAddr,
-    _slot: OwnedSemaphorePermit,
+    slot: Slot,
 }
 
 impl Context {
@@ -116,7 +118,7 @@ impl Context {
                     return Some(Guest {
                         stream,
                         address: client_address(peer),
-                        _slot: slot,
+                        slot: Arc::new(slot),
                     });
                 }
                 Err(_) if !full => {
@@ -172,7 +174,7 @@ pub async fn serve_https(
             let Guest {
                 stream,
                 address,
-                _slot,
+                slot,
             } = guest;
             let handshake = tokio::select! {
                 () = context.drain.begun() => return,
@@ -182,8 +184,8 @@ pub async fn serve_https(
             let Ok(Ok(stream)) = handshake else { return };
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let service = service_fn(move |request: Request<Incoming>| {
-                let proxy = Arc::clone(&proxy);
-                async move { Ok::<_, Infallible>(proxy.serve(address, request).await) }
+                let (proxy, slot) = (Arc::clone(&proxy), Arc::clone(&slot));
+                async move { Ok::<_, Infallible>(proxy.serve(address, slot, request).await) }
             });
             let io = TokioIo::new(stream);
             if is_http2 {
@@ -211,7 +213,11 @@ pub async fn serve_http(
     while let Some(guest) = context.next(&listener).await {
         let (redirect, mut context) = (Arc::clone(&redirect), context.clone());
         tokio::spawn(async move {
-            let Guest { stream, _slot, .. } = guest;
+            let Guest {
+                stream,
+                slot: _held,
+                ..
+            } = guest;
             let service = service_fn(move |request: Request<Incoming>| {
                 let response = redirect
                     .answer(&request)

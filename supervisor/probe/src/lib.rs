@@ -4,11 +4,13 @@
 mod client;
 mod connection;
 mod error;
+mod model;
 mod probe;
 mod socket;
 
-pub use client::{Channel, Client, FileInfo, Post, Team, User};
+pub use client::Client;
 pub use connection::Target;
 pub use error::ClientError;
+pub use model::{Channel, FileInfo, Post, Team, User};
 pub use probe::{Credentials, ProbeReport, StepReport, run_probe};
 pub use socket::Socket;

@@ -4,9 +4,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Channel, Client, Team};
+use crate::client::Client;
 use crate::connection::Target;
 use crate::error::ClientError;
+use crate::model::{Channel, Team};
 
 /// Who the probe is. The password is of an ordinary user and serves the log-in step alone; all else is the bot's.
 #[derive(Debug, Clone, Deserialize)]

@@ -8,9 +8,9 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
 use tungstenite::{HandshakeError, Message, WebSocket};
 
-use crate::client::Post;
 use crate::connection::{Connection, TlsStream};
 use crate::error::ClientError;
+use crate::model::Post;
 
 /// An open, accepted WebSocket.
 pub struct Socket {

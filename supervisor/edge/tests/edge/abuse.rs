@@ -6,7 +6,9 @@ use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
 
-use crate::client::{exchange, raw, read_to_end, send};
+use tungstenite::Message;
+
+use crate::client::{exchange, raw, read_to_end, send, websocket};
 use crate::edge::Place;
 use crate::upstream::Upstream;
 
@@ -175,6 +177,23 @@ fn connections_beyond_the_limit_are_closed_and_those_within_it_live() {
     drop((first, second));
     edge.wait_log(|line| line["event"] == "request");
     // The places are free again; the edge needs a moment to see that the clients are gone.
+    while raw(edge.https(), &ca, "localhost").is_err() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_websocket_counts_as_a_connection() {
+    let upstream = Upstream::start();
+    let mut place = Place::new(upstream.address);
+    place.extra = "[limits]\nconnections = 1".to_owned();
+    let edge = place.start_open();
+    let ca = place.ca_pem();
+    let mut socket = websocket(edge.https(), &ca);
+    assert!(raw(edge.https(), &ca, "localhost").is_err());
+    socket.send(Message::text("still there")).unwrap();
+    assert_eq!(socket.read().unwrap(), Message::text("still there"));
+    drop(socket);
     while raw(edge.https(), &ca, "localhost").is_err() {
         std::thread::yield_now();
     }

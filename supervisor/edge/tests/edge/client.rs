@@ -19,6 +19,8 @@ use rustls::{
 };
 use serde_json::Value;
 use tokio_rustls::TlsConnector;
+use tungstenite::WebSocket;
+use tungstenite::client::IntoClientRequest;
 
 pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
@@ -166,4 +168,18 @@ pub fn post(address: SocketAddr, ca_pem: &str, path: &str, body: &'static str) -
         .body(Full::from(body))
         .unwrap();
     send(address, ca_pem, "http/1.1", request)
+}
+
+/// An open WebSocket, as the web client opens it.
+pub fn websocket(address: SocketAddr, ca_pem: &str) -> WebSocket<TlsStream> {
+    let stream = raw(address, ca_pem, "localhost").unwrap();
+    let mut request = "wss://localhost:8443/api/v4/websocket"
+        .into_client_request()
+        .unwrap();
+    request
+        .headers_mut()
+        .insert("origin", "https://localhost:8443".parse().unwrap());
+    let (socket, response) = tungstenite::client(request, stream).unwrap();
+    assert_eq!(response.status(), 101);
+    socket
 }

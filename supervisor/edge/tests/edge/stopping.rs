@@ -3,9 +3,8 @@
 use std::net::TcpStream;
 
 use tungstenite::Message;
-use tungstenite::client::IntoClientRequest;
 
-use crate::client::{get, raw};
+use crate::client::{get, raw, websocket};
 use crate::edge::Place;
 use crate::upstream::Upstream;
 
@@ -40,11 +39,7 @@ fn websockets_are_closed_and_idle_connections_do_not_hold_the_end_up() {
     let place = Place::new(upstream.address);
     let edge = place.start_open();
     let idle = raw(edge.https(), &place.ca_pem(), "localhost").unwrap();
-    let stream = raw(edge.https(), &place.ca_pem(), "localhost").unwrap();
-    let request = "wss://localhost:8443/api/v4/websocket"
-        .into_client_request()
-        .unwrap();
-    let (mut socket, _) = tungstenite::client(request, stream).unwrap();
+    let mut socket = websocket(edge.https(), &place.ca_pem());
     socket.send(Message::text("there")).unwrap();
     assert_eq!(socket.read().unwrap(), Message::text("there"));
     edge.terminate();

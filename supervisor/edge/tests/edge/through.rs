@@ -4,9 +4,8 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Request, Version};
 use tungstenite::Message;
-use tungstenite::client::IntoClientRequest;
 
-use crate::client::{get, raw, send};
+use crate::client::{get, raw, send, websocket};
 use crate::edge::Place;
 use crate::upstream::{Upstream, Zeros};
 
@@ -163,15 +162,7 @@ fn websockets_pass_both_ways() {
     let upstream = Upstream::start();
     let place = Place::new(upstream.address);
     let edge = place.start_open();
-    let stream = raw(edge.https(), &place.ca_pem(), "localhost").unwrap();
-    let mut request = "wss://localhost:8443/api/v4/websocket"
-        .into_client_request()
-        .unwrap();
-    request
-        .headers_mut()
-        .insert("origin", "https://localhost:8443".parse().unwrap());
-    let (mut socket, response) = tungstenite::client(request, stream).unwrap();
-    assert_eq!(response.status(), 101);
+    let mut socket = websocket(edge.https(), &place.ca_pem());
     for text in ["one", "two", "three"] {
         socket.send(Message::text(text)).unwrap();
         assert_eq!(socket.read().unwrap(), Message::text(text));
