@@ -10,6 +10,7 @@ mod digest;
 mod error;
 mod licences;
 mod loader;
+mod lock;
 mod manifest;
 mod mirrors;
 mod mkosi;

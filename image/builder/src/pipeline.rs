@@ -10,7 +10,7 @@ use crate::mirrors::{self, Mirrors};
 use crate::programs::{INIT, PROGRAMS};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::{compose, crates, licences, mkosi, preflight, process, programs, release, tools};
+use crate::{compose, crates, licences, lock, mkosi, preflight, process, programs, release, tools};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,6 +36,7 @@ pub struct Built {
 /// Builds what is not built yet and gives the manifest of the image that is then in place.
 pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> Result<Built> {
     preflight::check(project)?;
+    let _lock = lock::take(project)?;
     let mirrors = mirrors::of_this_machine(
         Path::new("/etc/apt"),
         options.mirror.clone(),
@@ -290,8 +291,11 @@ fn disk_sources(project: &Project, work: &Path, kernel: &str) -> Result<PathBuf>
             .arg(&sources),
         &project.logs().join("copy.log"),
     )?;
+    // The skeleton is for the base only.
     let skeleton = sources.join("mkosi.skeleton");
-    fs::remove_dir_all(&skeleton).during("remove", &skeleton)?;
+    if skeleton.exists() {
+        fs::remove_dir_all(&skeleton).during("remove", &skeleton)?;
+    }
     let file = sources.join("mkosi.repart/20-root-a.conf");
     let mut text = fs::read_to_string(&file).during("read", &file)?;
     text.push_str(&format!("ExcludeFiles=/usr/lib/modules/{kernel}/vmlinuz\n"));
