@@ -298,7 +298,7 @@ impl Supervise {
             && now >= wish.since + self.patience()
         {
             effects.push(Effect::Say(
-                "atalayad did not stop the units in time: init does it".to_owned(),
+                "atalayad did not stop the units: init does it".to_owned(),
             ));
             self.end(wish.action, by(wish.source), false, effects);
             return;
@@ -338,10 +338,12 @@ impl Supervise {
         }
     }
 
-    /// How long a wish may wait: long for an atalayad that is at work, short for one that is not there.
+    /// How long a wish may wait: long for an atalayad that is at work, short for one that is not there, and not at all in
+    /// safe mode between two attempts.
     fn patience(&self) -> u64 {
         match self.daemon {
             Daemon::Alive { greeted: true, .. } => STOP_LIMIT_MS,
+            Daemon::Due(_) if self.deaths.safe_mode() => 0,
             Daemon::NotYet | Daemon::Due(_) | Daemon::Starting | Daemon::Alive { .. } => {
                 GREETING_LIMIT_MS
             }
