@@ -14,10 +14,10 @@ use serde::Deserialize;
 #[derive(Parser)]
 struct Arguments {
     /// File with the probe's user, bot token and channel, and where the site is
-    #[arg(long, default_value = "/run/atalaya-probe-credentials.json")]
+    #[arg(long, default_value = "/run/atalaya/probe/credentials.json")]
     credentials: PathBuf,
     /// Seconds that one step may take
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 20)]
     timeout: u64,
 }
 
