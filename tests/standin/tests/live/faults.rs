@@ -1,0 +1,85 @@
+//! Faults of a start and of a stop. Those of answers are in `contract`.
+
+use crate::machine::Machine;
+use nix::sys::signal::Signal;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_start_can_be_made_to_fail_in_every_way() {
+    let mut machine = Machine::new();
+    for fault in ["exit-at-start", "exit-after-ready", "fail-migration"] {
+        machine.faults = fault.to_owned();
+        let mut server = machine.start();
+        let ready = fault == "exit-after-ready";
+        assert_eq!(
+            server.wait_ready(Duration::from_millis(2_000)),
+            ready,
+            "{fault}"
+        );
+        let status = server.wait(Duration::from_secs(20)).expect(fault);
+        assert_eq!(status.code(), Some(1), "{fault}");
+        assert!(server.log().contains("Error: "), "{}", server.log());
+        if fault == "fail-migration" {
+            continue;
+        }
+        // The last one has to meet a database that is not migrated yet.
+        machine
+            .postgres
+            .sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    }
+    assert_eq!(
+        machine.postgres.sql("SELECT count(*) FROM db_migrations"),
+        "0"
+    );
+    machine.faults.clear();
+    machine.start_ready().stop();
+}
+
+#[test]
+fn ready_can_be_late_or_never() {
+    let mut machine = Machine::new();
+    machine.faults = "slow-start=2".to_owned();
+    let start = Instant::now();
+    machine.start_ready().stop();
+    assert!(start.elapsed() >= Duration::from_secs(2));
+    machine.faults = "no-ready".to_owned();
+    let server = machine.start();
+    assert!(!server.wait_ready(Duration::from_secs(2)));
+    assert_eq!(
+        machine.get("", "/system/ping").0,
+        200,
+        "it works all the same"
+    );
+    server.stop();
+}
+
+#[test]
+fn a_stop_can_be_ignored_and_an_answer_withheld() {
+    let mut machine = Machine::new();
+    machine.faults = "ignore-term".to_owned();
+    let mut server = machine.start_ready();
+    server.signal(Signal::SIGTERM);
+    assert!(server.wait(Duration::from_millis(500)).is_none());
+    machine.set_faults("hang");
+    let address = format!("{}/api/v4/system/ping", machine.address());
+    let agent = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_millis(500)))
+        .build()
+        .new_agent();
+    assert!(agent.get(&address).call().is_err());
+    machine.set_faults("");
+    assert!(agent.get(&address).call().is_ok());
+}
+
+#[test]
+fn words_that_are_no_fault_are_told() {
+    let mut machine = Machine::new();
+    machine.faults = "fail-lgin".to_owned();
+    let server = machine.start_ready();
+    assert!(
+        server.log().contains("\"unknown\":[\"fail-lgin\"]"),
+        "{}",
+        server.log()
+    );
+    server.stop();
+}
