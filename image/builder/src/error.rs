@@ -48,12 +48,22 @@ pub enum Error {
         "the image was built but {problem}; nothing was put into place; this is a fault of the build, please report it"
     )]
     Image { problem: String },
+    #[error(
+        "{} is damaged: its SHA-256 is {found} and the manifest says {expected}; don't use it; build again after `make clean`", path.display()
+    )]
+    Damaged {
+        path: PathBuf,
+        expected: String,
+        found: String,
+    },
     #[error(transparent)]
     Mirror(#[from] crate::mirrors::MirrorError),
     #[error(transparent)]
     Loader(#[from] crate::loader::LoaderError),
     #[error(transparent)]
     Release(#[from] crate::release::ReleaseError),
+    #[error(transparent)]
+    Run(#[from] crate::run::RunError),
     #[error(transparent)]
     Sys(#[from] atalaya_sys::Error),
 }

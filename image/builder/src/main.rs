@@ -8,6 +8,7 @@ mod cpio;
 mod crates;
 mod digest;
 mod error;
+mod inspect;
 mod licences;
 mod loader;
 mod lock;
@@ -23,6 +24,7 @@ mod progress;
 mod project;
 mod release;
 mod rules;
+mod run;
 mod tools;
 mod tree;
 
@@ -53,6 +55,50 @@ struct Cli {
 enum Sub {
     /// Builds the image
     Build(BuildArgs),
+    /// Builds the image and boots it in QEMU until a signal comes
+    Run(RunArgs),
+    /// Says what is in the image that was built, and checks its files
+    Inspect(InspectArgs),
+}
+
+#[derive(Args)]
+struct InspectArgs {
+    /// The test image instead
+    #[arg(long)]
+    test: bool,
+    /// Print manifest.json
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    build: BuildArgs,
+    /// Port of 127.0.0.1 for the site [default: 8443]
+    #[arg(long, env = "HTTPS_PORT")]
+    https_port: Option<u16>,
+    /// Port of 127.0.0.1 that redirects to the site [default: 8080]
+    #[arg(long, env = "HTTP_PORT")]
+    http_port: Option<u16>,
+    /// Size of the machine's disk in GiB
+    #[arg(long, env = "DISK", default_value_t = 16)]
+    disk: u64,
+    /// Memory of the machine in MiB
+    #[arg(long, env = "MEMORY", default_value_t = 2048)]
+    memory: u32,
+    /// How QEMU executes the machine
+    #[arg(long, env = "ACCEL", value_enum, default_value = "auto")]
+    accel: run::Choice,
+    /// Start over: delete the machine and its data (FRESH=1)
+    #[arg(long)]
+    fresh: bool,
+    /// Log in, post, shut down (ONCE=1)
+    #[arg(long)]
+    once: bool,
+    /// The machine's folder [default: run]
+    #[arg(long, env = "ATALAYA_RUN")]
+    folder: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -104,6 +150,20 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             eprintln!("{}", progress.summary());
             report(&project, &built);
         }
+        Sub::Run(args) => {
+            let options = run::Options {
+                https_port: args.https_port,
+                http_port: args.http_port,
+                disk_gib: args.disk,
+                memory_mib: args.memory,
+                accel: args.accel,
+                fresh: args.fresh,
+                once: args.once,
+                folder: args.folder,
+            };
+            run::run(&project, &args.build.into(), &options)?;
+        }
+        Sub::Inspect(args) => inspect::run(&project, args.test, args.json)?,
     }
     Ok(())
 }
