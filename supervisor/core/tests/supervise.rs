@@ -1,5 +1,6 @@
 //! Random lists of events against a model of the machine outside: processes that start, report, answer, ignore signals and
 //! die when they like. After every step the promises of supervision are checked.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // what a test needs is not only in #[test]
 
 use std::collections::BTreeMap;
 

@@ -40,7 +40,7 @@ impl Console {
     pub fn line(&self, text: &str) {
         let now = clock::boottime_ms();
         self.write(&format!(
-            "[{:>8}.{:03}] {}\r\n",
+            "[{:>5}.{:03}] {}\r\n",
             now / 1000,
             now % 1000,
             harmless(text)
@@ -121,7 +121,7 @@ impl Block {
         if self.is_standin {
             row(
                 "Note",
-                "this is the stand-in, not Mattermost: for building and testing only".to_owned(),
+                "the stand-in, not Mattermost: for building and testing only".to_owned(),
             );
         }
         order

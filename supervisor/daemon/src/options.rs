@@ -67,7 +67,8 @@ impl Options {
                 _ => bail!("unknown argument {flag}"),
             }
         }
-        options.slot = read_slot(&options.run.join("boot.json")).unwrap_or_else(|| "none".to_owned());
+        options.slot =
+            read_slot(&options.run.join("boot.json")).unwrap_or_else(|| "none".to_owned());
         Ok(options)
     }
 }

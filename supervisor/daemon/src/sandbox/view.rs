@@ -42,6 +42,9 @@ pub(super) fn build(spec: &Spec) -> Result<(), Failure> {
                 .map_err(|error| Stage::Mounts.fail(&format!("open {}", mount.source), error))
         })
         .collect::<Result<Vec<OwnedFd>, Failure>>()?;
+    // Its own mount, so that it stays writable where it is only a directory of the root.
+    let run = Path::new("/run");
+    mounts::bind(run, run, true, Flags::empty()).map_err(fail("keep /run"))?;
     // The image's root is read-only already; that of a machine that builds and tests is not.
     mounts::remount_bind(Path::new("/"), Flags::MS_RDONLY | Flags::MS_NOSUID)
         .map_err(fail("make the root read-only"))?;

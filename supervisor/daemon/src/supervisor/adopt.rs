@@ -50,11 +50,7 @@ impl Supervisor {
         for Message { message, fds } in kept {
             match message {
                 FromInit::Kept { name, record } => match name.split_once('/') {
-                    Some(("unit", unit)) => {
-                        if self.restore(unit, &record) {
-                            names.push(unit.to_owned());
-                        }
-                    }
+                    Some(("unit", unit)) => names.extend(self.restore(unit, &record)),
                     Some(("run", run)) => drop(runs.insert(run.to_owned(), fds)),
                     _ if name == "system" => system = serde_json::from_str(&record).ok(),
                     _ => {}
@@ -87,19 +83,17 @@ impl Supervisor {
         }
     }
 
-    fn restore(&mut self, unit: &str, record: &str) -> bool {
-        match serde_json::from_str::<UnitRecord>(record) {
-            Ok(record) if record.version == VERSION => {
-                self.system.restore(unit, record.machine).is_ok()
-            }
-            Ok(_) | Err(_) => {
-                self.hub.push(
-                    "atalayad",
-                    &format!("the kept record of {unit} cannot be read and is left alone"),
-                );
-                false
-            }
-        }
+    /// The unit's name, if it is one of this image's and its record can be used.
+    fn restore(&mut self, unit: &str, record: &str) -> Option<String> {
+        let record = serde_json::from_str::<UnitRecord>(record).ok();
+        let Some(record) = record.filter(|record| record.version == VERSION) else {
+            let text = format!("the kept record of {unit} cannot be read and is left alone");
+            self.hub.push("atalayad", &text);
+            return None;
+        };
+        self.system.restore(unit, record.machine).ok()?;
+        self.remember(unit);
+        Some(unit.to_owned())
     }
 
     fn adopt_unit(
@@ -118,13 +112,13 @@ impl Supervisor {
             None
         };
         if machine.is_active() {
-            let mut live = Live::new(run, cgroup_of(&self.options, unit, run));
+            let mut live = Live::new(run);
             let mut fds = runs
                 .remove(&cgroup_name(unit, run))
                 .unwrap_or_default()
                 .into_iter();
             if let Some(log) = fds.next() {
-                self.start_pump(unit, log);
+                live.pump = Some(self.start_pump(unit, log));
             }
             if let Some(notify) = fds.next() {
                 live.tasks.extend(self.watch_notify(unit, run, notify));

@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::{FromRun, Live, Message, Supervisor};
 use crate::logs;
@@ -18,6 +19,8 @@ use crate::readiness::{self, Ask};
 use crate::run::{self, Prepared, cgroup_name};
 use crate::sandbox;
 
+/// How long a pipe that no process of the unit holds any more may take to be read.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 /// How long the log may take to reach the disk at the end.
 const LOG_LIMIT: Duration = Duration::from_secs(5);
 
@@ -109,7 +112,6 @@ impl Supervisor {
             Some(&spawned.pidfd),
         );
         let Prepared {
-            cgroup,
             log_read,
             log_write,
             notify,
@@ -117,9 +119,9 @@ impl Supervisor {
         } = prepared;
         // With ours closed, the pump ends when the unit's last process does.
         drop(log_write);
-        let mut live = Live::new(run, cgroup);
+        let mut live = Live::new(run);
         live.pidfd = Some(spawned.pidfd);
-        self.start_pump(name, log_read);
+        live.pump = Some(self.start_pump(name, log_read));
         live.tasks.extend(self.watch_notify(name, run, notify));
         if let Ok(copy) = spawned.report.try_clone() {
             live.tasks.extend(self.watch_report(name, run, copy));
@@ -129,7 +131,7 @@ impl Supervisor {
         Ok(spawned.pid)
     }
 
-    pub(super) fn start_pump(&mut self, name: &str, pipe: OwnedFd) {
+    pub(super) fn start_pump(&mut self, name: &str, pipe: OwnedFd) -> JoinHandle<()> {
         let (hub, unit) = (self.hub.clone(), name.to_owned());
         let lines = self.console_lines(name);
         tokio::spawn(async move {
@@ -139,7 +141,7 @@ impl Supervisor {
             };
             // A pipe that breaks has nothing more to say.
             drop(logs::pump(pipe, each).await);
-        });
+        })
     }
 
     pub(super) fn watch_notify(
@@ -267,7 +269,15 @@ impl Supervisor {
         {
             self.hub.push(name, &error.chain());
         }
-        if !cgroup.populated().unwrap_or(false) {
+        let live = self
+            .lives
+            .entry(name.to_owned())
+            .or_insert_with(|| Live::new(run));
+        if live.run != run || live.emptying {
+            return;
+        }
+        let pump = live.pump.take().filter(|pump| !pump.is_finished());
+        if pump.is_none() && !cgroup.populated().unwrap_or(false) {
             let event = Event::Emptied { run };
             self.inputs.push_back(Input::Unit {
                 unit: name.to_owned(),
@@ -275,20 +285,17 @@ impl Supervisor {
             });
             return;
         }
-        let live = self
-            .lives
-            .entry(name.to_owned())
-            .or_insert_with(|| Live::new(run, cgroup.clone()));
-        if live.run != run || std::mem::replace(&mut live.emptying, true) {
-            return;
-        }
-        let cgroup = live.cgroup.clone();
+        live.emptying = true;
         let (unit, outbox) = (name.to_owned(), self.outbox.clone());
         let task = tokio::spawn(async move {
             let mut pause_ms = 1;
             while cgroup.populated().unwrap_or(false) {
                 tokio::time::sleep(Duration::from_millis(pause_ms)).await;
                 pause_ms = (pause_ms * 2).min(100);
+            }
+            // Its last words come before the word about its end.
+            if let Some(pump) = pump {
+                tokio::time::timeout(LAST_WORDS_LIMIT, pump).await.ok();
             }
             drop(outbox.send(Message::Run {
                 unit,

@@ -22,7 +22,6 @@ use anyhow::{Context, Result};
 use atalaya_core::link::{Action, FromInit, HEARTBEAT_MS, Source, Status, ToInit};
 use atalaya_core::machine::{Event, ExitStatus};
 use atalaya_core::system::{Input, System};
-use atalaya_sys::cgroup::Cgroup;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
@@ -67,27 +66,27 @@ pub enum FromRun {
 /// The effects' side of a run that exists.
 struct Live {
     run: u32,
-    cgroup: Cgroup,
     pidfd: Option<OwnedFd>,
     report: Option<OwnedFd>,
     /// Ended with the run.
     tasks: Vec<AbortHandle>,
     readiness: Option<AbortHandle>,
     emptying: bool,
+    pump: Option<tokio::task::JoinHandle<()>>,
     /// The unit's own words: STATUS=.
     words: Option<String>,
 }
 
 impl Live {
-    fn new(run: u32, cgroup: Cgroup) -> Self {
+    fn new(run: u32) -> Self {
         Self {
             run,
-            cgroup,
             pidfd: None,
             report: None,
             tasks: Vec::new(),
             readiness: None,
             emptying: false,
+            pump: None,
             words: None,
         }
     }
@@ -180,8 +179,15 @@ impl Supervisor {
                     self.tell_init(&ToInit::Heartbeat);
                     self.refresh();
                 }
-                // From init it comes at the very end; alone, it is the wish to stop.
-                _ = terminate.recv(), if self.link.is_alone() => self.end(Action::Halt, "SIGTERM"),
+                // From init it comes when all is done, and nothing before that; alone, it is the wish to stop.
+                _ = terminate.recv() => {
+                    if self.ended.is_some() {
+                        return Ok(());
+                    }
+                    if self.link.is_alone() {
+                        self.end(Action::Halt, "SIGTERM");
+                    }
+                }
             }
         }
     }

@@ -43,6 +43,17 @@ struct Said {
     run: u32,
 }
 
+impl Said {
+    fn of(machine: &Machine) -> Self {
+        Self {
+            words: describe(machine),
+            ready: machine.is_ready(),
+            pid: machine.pid(),
+            run: machine.run(),
+        }
+    }
+}
+
 /// What is found out by looking.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -125,13 +136,23 @@ impl Supervisor {
                 | State::Stopping { .. }
                 | State::Done => false,
             };
-        let said = Said {
-            words: describe(machine),
-            ready: machine.is_ready(),
-            pid: machine.pid(),
-            run: machine.run(),
-        };
+        let said = Said::of(machine);
         let failed = matches!(machine.state(), State::Failed { .. });
+        // The log has every change; the consoles have what a person waits for or must know.
+        let worth_a_line = match (machine.state(), unit.kind) {
+            (State::Waiting, _)
+            | (State::Starting(_), Kind::Service)
+            | (State::Stopped, Kind::Oneshot) => false,
+            (State::Starting(_) | State::Done, Kind::Oneshot)
+            | (State::Stopped | State::Done, Kind::Service)
+            | (
+                State::Running
+                | State::Stopping { .. }
+                | State::Backoff { .. }
+                | State::Failed { .. },
+                _,
+            ) => true,
+        };
         let event = unit_event(name, machine);
         self.report
             .voices
@@ -145,10 +166,20 @@ impl Supervisor {
         }
         self.port.say(&event);
         if before.is_none_or(|before| before.words != said.words) {
-            self.say(name, &said.words);
+            self.hub.push(name, &said.words);
+            if worth_a_line {
+                self.console.line(&format!("{name}: {}", said.words));
+            }
             if failed {
                 self.show_last_lines(name);
             }
+        }
+    }
+
+    /// What an adopted unit was when it was last spoken of: nothing has changed for those who read.
+    pub(super) fn remember(&mut self, name: &str) {
+        if let Some((_, machine)) = self.system.unit(name) {
+            self.report.said.insert(name.to_owned(), Said::of(machine));
         }
     }
 
