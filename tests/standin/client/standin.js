@@ -109,7 +109,8 @@ async function enter() {
   $("channel").replaceChildren();
   for (const team of teams) {
     for (const channel of await call("GET", "/users/me/teams/" + team.id + "/channels")) {
-      $("channel").append(new Option(team.display_name + ": " + channel.display_name, channel.id));
+      const main = channel.name === "town-square";
+      $("channel").append(new Option(team.display_name + ": " + channel.display_name, channel.id, main, main));
     }
   }
   $("login").hidden = true;
@@ -179,4 +180,9 @@ $("message").addEventListener("keydown", (event) => {
   }
 });
 
-if (cookie("MMUSERID")) guard(enter)();
+// A session that is over is no trouble: the log-in form is there already.
+if (cookie("MMUSERID")) {
+  enter().catch((error) => {
+    if (error.status !== 401) trouble(error.message);
+  });
+}

@@ -147,8 +147,6 @@ pub async fn run(config_option: Option<String>) -> Result<(), ServerError> {
     let identity = layout::identity();
     log_start(&identity);
     let fault_words = std::env::var("MM_STANDIN_FAULTS").unwrap_or_default();
-    let early = Faults::new(&fault_words, None);
-    tokio::time::sleep(early.slow_start()).await;
     let source = config_source(config_option);
     let app = tokio::select! {
         app = prepare(&source, identity, &fault_words) => app?,
@@ -164,6 +162,7 @@ async fn prepare(
     identity: Identity,
     fault_words: &str,
 ) -> Result<Arc<App>, ServerError> {
+    tokio::time::sleep(Faults::new(fault_words, None).slow_start()).await;
     let opened = open(source).await?;
     let config = opened.config;
     lowest(config.text("LogSettings", "ConsoleLevel"));

@@ -31,6 +31,7 @@ pub fn run(run: &mut Run<'_>, socket: &Path) {
         refused(&r.stranger.get(&format!("/api/v4{path}"))?, &[401])
     });
     run.check("local socket: a bot, its token, its post", |r| {
+        let (team, channel) = (r.team()?, r.channel()?);
         let body = json!({"username": bot, "email": format!("{bot}@example.com"), "password": "Contract-Passw0rd-2"});
         let made = call(socket, "POST", "/users", Some(&body))?;
         like(&made, &recording::create_user(), strict)?;
@@ -45,7 +46,6 @@ pub fn run(run: &mut Run<'_>, socket: &Path) {
         )?;
         let secret = token.field("token");
         ensure(secret.len() == 26, || token.text())?;
-        let (team, channel) = (r.team()?, r.channel()?);
         let member = json!({"team_id": team, "user_id": id});
         call(socket, "POST", &format!("/teams/{team}/members"), Some(&member))?;
         let member = json!({ "user_id": id });

@@ -175,7 +175,8 @@ pub fn cleaning(run: &mut Run<'_>) {
     // Over the local socket nothing at all is left.
     if let Some(socket) = run.target.local_socket.clone() {
         let things = [("teams", run.team.clone()), ("users", run.user.clone())];
-        run.check("nothing is left", |_| {
+        run.check("nothing is left", |r| {
+            r.team()?;
             for (kind, id) in things {
                 let Some(id) = id else { continue };
                 let path = format!("/{kind}/{id}?permanent=true");
