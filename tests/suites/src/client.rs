@@ -105,6 +105,12 @@ impl Client {
         &self.base
     }
 
+    /// The CA that it trusts.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
     /// The session's token.
     #[must_use]
     pub fn token(&self) -> Option<&str> {
@@ -114,6 +120,7 @@ impl Client {
     /// GET.
     pub fn get(&self, path: &str) -> anyhow::Result<Answer> {
         self.read(
+            path,
             self.with_token(self.agent.get(format!("{}{path}", self.base)))
                 .call(),
         )
@@ -121,13 +128,19 @@ impl Client {
 
     /// GET from port 80.
     pub fn get_plain(&self, path: &str) -> anyhow::Result<Answer> {
-        self.read(self.agent.get(format!("{}{path}", self.plain_base)).call())
+        self.read(
+            path,
+            self.agent.get(format!("{}{path}", self.plain_base)).call(),
+        )
     }
 
     /// POST of bytes.
     pub fn post(&self, path: &str, content_type: &str, body: &[u8]) -> anyhow::Result<Answer> {
         let request = self.with_token(self.agent.post(format!("{}{path}", self.base)));
-        self.read(request.header("Content-Type", content_type).send(body))
+        self.read(
+            path,
+            request.header("Content-Type", content_type).send(body),
+        )
     }
 
     /// POST of JSON.
@@ -144,9 +157,10 @@ impl Client {
 
     fn read(
         &self,
+        what: &str,
         answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> anyhow::Result<Answer> {
-        let mut answer = answer.context("no answer")?;
+        let mut answer = answer.with_context(|| format!("no answer to {what}"))?;
         let header = |(name, value): (&ureq::http::HeaderName, &ureq::http::HeaderValue)| {
             (
                 name.as_str().to_owned(),

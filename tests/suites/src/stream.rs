@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
 use crate::client::Client;
+use crate::story::eventually;
 
 /// Between two posts: a person's pace, and enough to have one under way at any moment of a restart.
 const PACE: Duration = Duration::from_millis(50);
@@ -71,6 +72,7 @@ impl Tally {
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
     poster: JoinHandle<Tally>,
     visitor: JoinHandle<BTreeMap<u16, usize>>,
 }
@@ -92,15 +94,25 @@ impl Stream {
             let (user, password) = (user.to_owned(), password.to_owned());
             thread::spawn(move || visit(&client, &user, &password, &stop))
         };
+        let acknowledged = Arc::new(AtomicUsize::new(0));
         let poster = {
-            let stop = Arc::clone(&stop);
-            thread::spawn(move || post(&client, &channel, &label, &stop))
+            let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
+            thread::spawn(move || post(&client, &channel, &label, &stop, &acknowledged))
         };
         Stream {
             stop,
+            acknowledged,
             poster,
             visitor,
         }
+    }
+
+    /// Waits until three more posts were acknowledged: the stream flows (again).
+    pub fn wait_flow(&self, limit: Duration) -> anyhow::Result<()> {
+        let wanted = self.acknowledged.load(Ordering::Relaxed) + 3;
+        eventually("three more acknowledged posts", limit, || {
+            Ok((self.acknowledged.load(Ordering::Relaxed) >= wanted).then_some(()))
+        })
     }
 
     /// Ends it.
@@ -120,7 +132,13 @@ impl Stream {
     }
 }
 
-fn post(client: &Client, channel: &str, label: &str, stop: &AtomicBool) -> Tally {
+fn post(
+    client: &Client,
+    channel: &str,
+    label: &str,
+    stop: &AtomicBool,
+    acknowledged: &AtomicUsize,
+) -> Tally {
     let mut tally = Tally::default();
     for number in 0.. {
         if stop.load(Ordering::Relaxed) {
@@ -133,6 +151,7 @@ fn post(client: &Client, channel: &str, label: &str, stop: &AtomicBool) -> Tally
             .map_or(0, |answer| answer.status);
         if status == 201 {
             tally.acknowledged.push(message);
+            acknowledged.fetch_add(1, Ordering::Relaxed);
         }
         *tally.posts.entry(status).or_default() += 1;
         tally.course.push((Instant::now(), status));

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -102,6 +102,16 @@ impl Agent {
         }
     }
 
+    /// Has a program started whose end nobody waits for: it takes the machine down, and the answer with it.
+    pub fn launch(&self, argv: &[&str]) -> Result<(), VmError> {
+        let argv = argv.iter().map(|&word| word.to_owned()).collect();
+        let call = Call::Exec {
+            argv,
+            stdin: String::new(),
+        };
+        self.lock().send(call).map(drop)
+    }
+
     /// A whole file.
     pub fn read_file(&self, path: &str) -> Result<Vec<u8>, VmError> {
         match self.call(Call::Read {
@@ -179,18 +189,14 @@ impl Agent {
         self.call_within(call, CALL_LIMIT)
     }
 
+    fn lock(&self) -> MutexGuard<'_, Port> {
+        self.port.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn call_within(&self, call: Call, limit: Duration) -> Result<Answer, VmError> {
-        let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut port = self.lock();
         let operation = describe(&call);
-        port.last_id += 1;
-        let id = port.last_id;
-        let request = serde_json::to_string(&Request { id, call })
-            .map_err(|error| refused(&operation, error.to_string()))?;
-        // The first line break ends what a reset may have left unfinished on the way in.
-        let line = format!("\n{request}\n");
-        port.stream
-            .write_all(line.as_bytes())
-            .map_err(VmError::io("write to", "the agent's port"))?;
+        let id = port.send(call)?;
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -216,6 +222,23 @@ impl Agent {
                 }
             }
         }
+    }
+}
+
+impl Port {
+    /// Sends a request and gives its id.
+    fn send(&mut self, call: Call) -> Result<u64, VmError> {
+        let operation = describe(&call);
+        self.last_id += 1;
+        let id = self.last_id;
+        let request = serde_json::to_string(&Request { id, call })
+            .map_err(|error| refused(&operation, error.to_string()))?;
+        // The first line break ends what a reset may have left unfinished on the way in.
+        let line = format!("\n{request}\n");
+        self.stream
+            .write_all(line.as_bytes())
+            .map_err(VmError::io("write to", "the agent's port"))?;
+        Ok(id)
     }
 }
 
