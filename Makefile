@@ -1,48 +1,58 @@
-# `make help` explains every target. The work itself is done by image/setup, the host program atalaya-image and tests/all.
+# The project's entry points. Settings are given as NAME=VALUE behind the target: `make run MATTERMOST=standin`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: run test image bench setup clean distclean help
 
-BUILDER := build/cargo/release/atalaya-image
-# What is given on make's command line reaches the programs by the environment, as make does by itself.
+ATALAYA_CACHE ?= cache
+CARGO_TARGET := build/cargo/release
 
-run: setup
-	@cargo build --release -q -p atalaya-image
-	@exec $(BUILDER) run
+# Given by the caller; an empty one counts as not given.
+SETTINGS := ATALAYA_CACHE ATALAYA_RUN MATTERMOST MATTERMOST_TARBALL MATTERMOST_SHA256 HTTPS_PORT HTTP_PORT DISK MEMORY ACCEL SOURCE_DATE_EPOCH
+$(foreach name,$(SETTINGS),$(if $(strip $($(name))),$(eval export $(name)),$(eval unexport $(name))))
 
-image: setup
-	@cargo build --release -q -p atalaya-image
-	@exec $(BUILDER) build
+BUILD_OPTIONS := $(if $(MIRROR),--mirror $(MIRROR)) $(if $(SECURITY_MIRROR),--security-mirror $(SECURITY_MIRROR)) $(if $(filter 1,$(REFRESH)),--refresh)
+RUN_OPTIONS := $(if $(filter 1,$(FRESH)),--fresh) $(if $(filter 1,$(ONCE)),--once)
 
-test:
+ATALAYA_IMAGE := cargo build --release -q -p atalaya-image && exec $(CARGO_TARGET)/atalaya-image
+
+run: setup ## build what has changed, boot it, print address and log-in; Ctrl-C shuts it down in order
+	@$(ATALAYA_IMAGE) run $(BUILD_OPTIONS) $(RUN_OPTIONS)
+
+test: ## set up, then every check and test: formatting, lints, unit tests, the contract, machines
 	@exec tests/all
 
-bench: setup
-	@cargo run --release -q -p atalaya-bench
+image: setup ## build the image without booting it
+	@$(ATALAYA_IMAGE) build $(BUILD_OPTIONS)
 
-setup:
+bench: setup ## measure boot phases, memory, sizes and build times, and print tables
+	@$(ATALAYA_IMAGE) build $(BUILD_OPTIONS)
+	@$(CARGO_TARGET)/atalaya-image build --test $(BUILD_OPTIONS)
+	@exec cargo run --release -q -p atalaya-bench
+
+setup: ## install the packages that are missing (image/packages.txt); does nothing when all is there
 	@image/setup
 
-clean:
+clean: ## remove build/: images and everything compiled
 	rm -rf build
 
-distclean: clean
-	rm -rf cache run
+distclean: clean ## remove cache/ and run/ too: tools, packages, releases, and the machine with its data
+	rm -rf $(ATALAYA_CACHE) run
 
-help:
-	@echo "make run        build what has changed, boot the image in QEMU, print the address and how to log in; Ctrl-C stops it"
-	@echo "make test       set up, then every test; about 25 minutes the first time"
-	@echo "make image      build without booting: build/image/"
-	@echo "make bench      print boot phases, memory, sizes and build times as a table"
-	@echo "make setup      install the packages that are missing (image/packages.txt)"
-	@echo "make clean      remove build/ (output, compiled programs)"
-	@echo "make distclean  remove build/, cache/ (tools tree, packages, releases) and run/ (disk, CA, credentials)"
+help: ## explain every target
+	@echo "Targets:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo
-	@echo "Settings, as in 'make run ONCE=1':"
-	@echo "  ONCE=1                 log in, post, shut down; exit status 0 only if all of it worked"
-	@echo "  FRESH=1                throw away the machine's disk and start over"
-	@echo "  HTTPS_PORT=, HTTP_PORT=  ports on 127.0.0.1 (8443, 8080); fixed for a disk until FRESH=1"
-	@echo "  DISK=                  another disk file than run/disk.raw"
-	@echo "  ACCEL=tcg|kvm          how QEMU runs the machine; found out by itself"
-	@echo "  MATTERMOST=            auto (default), official (or fail), standin"
-	@echo "  MATTERMOST_TARBALL=, MATTERMOST_SHA256=   a release's file, and its sum if it is not the pinned one"
-	@echo "  ATALAYA_CACHE=         another place than cache/"
+	@echo "Settings, as in \`make run FRESH=1\`:"
+	@echo "  MATTERMOST=auto|official|standin   which server goes in; auto takes the stand-in if the official release cannot be had"
+	@echo "  MATTERMOST_TARBALL=FILE            a release to use without any network; MATTERMOST_SHA256= beside it if it is not the pinned one"
+	@echo "  HTTPS_PORT=8443 HTTP_PORT=8080     ports of 127.0.0.1 for make run, fixed until FRESH=1"
+	@echo "  FRESH=1                            make run starts over with an empty disk"
+	@echo "  ONCE=1                             make run logs in, posts, shuts down and tells by its exit status"
+	@echo "  DISK=16 MEMORY=2048                size of the machine's disk (GiB) and memory (MiB)"
+	@echo "  ACCEL=tcg|kvm                      how QEMU executes the machine; found out otherwise"
+	@echo "  ATALAYA_CACHE=cache                where tools, packages and releases are kept"
+	@echo "  ATALAYA_RUN=run                    where the machine of make run lives"
+	@echo "  MIRROR=URL SECURITY_MIRROR=URL     Debian's mirrors; taken from this machine's apt entries otherwise"
+	@echo "  REFRESH=1                          fetch tools and Debian's packages anew, to get updates"

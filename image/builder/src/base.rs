@@ -24,10 +24,14 @@ pub struct Package {
     pub source: String,
 }
 
+/// PostgreSQL's package would make a cluster; ours is made on the machine.
+const CREATECLUSTER: &str = "create_main_cluster = false\n";
+
 fn recipe(project: &Project) -> Result<String> {
     let sources = project.image_sources();
     let mut inputs = Inputs::default();
-    for name in ["mkosi.conf", "mkosi.profiles/base.conf", "mkosi.skeleton"] {
+    inputs.text("skeleton", CREATECLUSTER);
+    for name in ["mkosi.conf", "mkosi.profiles/base.conf"] {
         inputs.path(name, &sources.join(name))?;
     }
     Ok(inputs.finish())
@@ -47,6 +51,15 @@ pub fn make(project: &Project, mirrors: &Mirrors) -> Result<()> {
         }
     }
     fs::create_dir_all(&work).during("create folder", &work)?;
+    let skeleton = work.join("skeleton");
+    let settings = skeleton.join("etc/postgresql-common");
+    fs::create_dir_all(&settings).during("create folder", &settings)?;
+    atalaya_sys::durable::write(
+        &settings.join("createcluster.conf"),
+        CREATECLUSTER.as_bytes(),
+        0o644,
+        None,
+    )?;
     mkosi::run(
         project,
         mirrors,
@@ -54,10 +67,10 @@ pub fn make(project: &Project, mirrors: &Mirrors) -> Result<()> {
             profile: "base",
             folder: &work,
             sources: &project.image_sources(),
-            arguments: Vec::new(),
+            arguments: vec![format!("--skeleton-tree={}", skeleton.display())],
         },
     )?;
-    for folder in ["sandbox", "workspace"] {
+    for folder in ["sandbox", "workspace", "skeleton"] {
         let folder = work.join(folder);
         fs::remove_dir_all(&folder).during("remove", &folder)?;
     }

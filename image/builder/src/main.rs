@@ -91,10 +91,10 @@ struct RunArgs {
     #[arg(long, env = "ACCEL", value_enum, default_value = "auto")]
     accel: run::Choice,
     /// Start over: delete the machine and its data (FRESH=1)
-    #[arg(long)]
+    #[arg(long, env = "FRESH", value_parser = clap::builder::FalseyValueParser::new())]
     fresh: bool,
     /// Log in, post, shut down (ONCE=1)
-    #[arg(long)]
+    #[arg(long, env = "ONCE", value_parser = clap::builder::FalseyValueParser::new())]
     once: bool,
     /// The machine's folder [default: run]
     #[arg(long, env = "ATALAYA_RUN")]

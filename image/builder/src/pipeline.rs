@@ -291,11 +291,6 @@ fn disk_sources(project: &Project, work: &Path, kernel: &str) -> Result<PathBuf>
             .arg(&sources),
         &project.logs().join("copy.log"),
     )?;
-    // The skeleton is for the base only.
-    let skeleton = sources.join("mkosi.skeleton");
-    if skeleton.exists() {
-        fs::remove_dir_all(&skeleton).during("remove", &skeleton)?;
-    }
     let file = sources.join("mkosi.repart/20-root-a.conf");
     let mut text = fs::read_to_string(&file).during("read", &file)?;
     text.push_str(&format!("ExcludeFiles=/usr/lib/modules/{kernel}/vmlinuz\n"));
