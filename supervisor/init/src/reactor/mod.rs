@@ -63,6 +63,7 @@ struct Reactor {
 /// Runs the machine from here to its end.
 pub fn run() -> ! {
     let mut console = Console::new();
+    console.say("init", "starting");
     let mut signals = watch_signals(&mut console);
     let watchdog = Feeder::take_over(&mut console);
     children::silence_standard_streams(&mut console);
@@ -218,6 +219,9 @@ impl Reactor {
         match children::start_daemon(self.output_writer.as_ref(), self.data_ready) {
             Ok((daemon, socket)) => {
                 let pid = daemon.pid;
+                let state = if self.data_ready { "ready" } else { "absent" };
+                self.console
+                    .say("init", &format!("atalayad is started; /data is {state}"));
                 self.link.connect(socket);
                 self.daemon = Some(daemon);
                 Event::Started { pid }
