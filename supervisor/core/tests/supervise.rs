@@ -595,7 +595,9 @@ fn a_stopped_requirement_holds_those_above_and_brings_them_back() {
     assert_eq!(*world.machine("base").state(), State::Stopped);
     assert_eq!(*world.machine("app").state(), State::Waiting);
     assert_eq!(world.machine("app").desired(), Desired::Up);
-    world.input(Input::Start("base".into()));
+    // Whoever starts the top starts what it stands on.
+    world.input(Input::Start("last".into()));
+    assert_eq!(world.machine("base").desired(), Desired::Up);
     bring_up(&mut world);
 }
 

@@ -94,25 +94,19 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Status => {
             print_answer(arguments, &client.get("/v1/status")?, show::status);
         }
-        Command::Unit { command } => {
-            let (answer, show): (Value, fn(&Value) -> String) = match command {
-                UnitCommand::List => (client.get("/v1/units")?, show::units),
-                UnitCommand::Show { name } => {
-                    (client.get(&format!("/v1/units/{name}"))?, show::unit)
-                }
-                UnitCommand::Start { name } => {
-                    (client.post(&format!("/v1/units/{name}/start"))?, show::line)
-                }
-                UnitCommand::Stop { name } => {
-                    (client.post(&format!("/v1/units/{name}/stop"))?, show::line)
-                }
-                UnitCommand::Restart { name } => (
-                    client.post(&format!("/v1/units/{name}/restart"))?,
-                    show::line,
-                ),
-            };
-            print_answer(arguments, &answer, show);
-        }
+        Command::Unit { command } => match command {
+            UnitCommand::List => print_answer(arguments, &client.get("/v1/units")?, show::units),
+            UnitCommand::Show { name } => {
+                print_answer(
+                    arguments,
+                    &client.get(&format!("/v1/units/{name}"))?,
+                    show::unit,
+                );
+            }
+            UnitCommand::Start { name } => return act(arguments, &client, name, "start"),
+            UnitCommand::Stop { name } => return act(arguments, &client, name, "stop"),
+            UnitCommand::Restart { name } => return act(arguments, &client, name, "restart"),
+        },
         Command::Logs {
             unit,
             since,
@@ -144,6 +138,49 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Stops of PostgreSQL may take so long, and starts no longer.
+const LIMIT: Duration = Duration::from_secs(400);
+
+/// Asks, and waits until it is so, or has failed.
+fn act(arguments: &Arguments, client: &Client, name: &str, verb: &str) -> Result<ExitCode> {
+    let (unit, success) = settle(client, name, verb)?;
+    print_answer(arguments, &unit, show::line);
+    Ok(if success {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The unit after what was asked for, and whether that has succeeded.
+fn settle(client: &Client, name: &str, verb: &str) -> Result<(Value, bool)> {
+    let path = format!("/v1/units/{name}");
+    let run = |unit: &Value| unit.get("run").and_then(Value::as_u64).unwrap_or(0);
+    let before = run(&client.get(&path)?);
+    client.post(&format!("{path}/{verb}"))?;
+    let begin = Instant::now();
+    loop {
+        let unit = client.get(&path)?;
+        let is_ready = unit.get("ready") == Some(&Value::Bool(true));
+        let is_new = verb != "restart" || run(&unit) > before;
+        match (verb, show::text(&unit, "state").as_str()) {
+            ("stop", "Stopped") => return Ok((unit, true)),
+            ("stop", _) => {}
+            (_, "Failed" | "Stopped") if is_new => return Ok((unit, false)),
+            _ if is_ready && is_new => return Ok((unit, true)),
+            _ => {}
+        }
+        if begin.elapsed() > LIMIT {
+            bail!(
+                "{name} is not there after {} s: {}. Nothing else was changed. See: atalaya logs -u {name}",
+                LIMIT.as_secs(),
+                show::text(&unit, "words")
+            );
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 fn print_answer(arguments: &Arguments, answer: &Value, show: impl Fn(&Value) -> String) {
     if arguments.json {
         println!("{answer}");
@@ -154,42 +191,20 @@ fn print_answer(arguments: &Arguments, answer: &Value, show: impl Fn(&Value) -> 
 
 /// The unit `probe` is a one-shot; its last line is the result.
 fn probe(arguments: &Arguments, client: &Client) -> Result<ExitCode> {
-    const LIMIT: Duration = Duration::from_secs(300);
-    let started = client.post("/v1/units/probe/restart")?;
-    let run = started.get("run").and_then(Value::as_u64).unwrap_or(0);
-    let begin = Instant::now();
-    loop {
-        let unit = client.get("/v1/units/probe")?;
-        let text = |key: &str| {
-            unit.get(key)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let is_new = unit
-            .get("run")
-            .and_then(Value::as_u64)
-            .is_some_and(|now| now >= run);
-        match (text("state").as_str(), is_new) {
-            ("Done", true) => {
-                print_probe(arguments, &text("result"));
-                return Ok(ExitCode::SUCCESS);
-            }
-            ("Failed" | "Stopped", true) => {
-                if text("result").is_empty() {
-                    bail!("the probe did not run: {}", text("words"));
-                }
-                print_probe(arguments, &text("result"));
-                return Ok(ExitCode::FAILURE);
-            }
-            _ if begin.elapsed() > LIMIT => bail!(
-                "the probe has not ended within {} s ({}). Nothing was changed. See: atalaya logs -u probe",
-                LIMIT.as_secs(),
-                text("words")
-            ),
-            _ => std::thread::sleep(Duration::from_millis(200)),
-        }
+    let (unit, success) = settle(client, "probe", "restart")?;
+    let result = show::text(&unit, "result");
+    if result.is_empty() {
+        bail!(
+            "The probe said nothing: {}. Nothing was changed. See: atalaya logs -u probe",
+            show::text(&unit, "words")
+        );
     }
+    print_probe(arguments, &result);
+    Ok(if success {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn print_probe(arguments: &Arguments, result: &str) {

@@ -15,7 +15,8 @@ pub fn harmless(text: &str) -> String {
         .collect()
 }
 
-fn text(value: &Value, key: &str) -> String {
+/// A field as text, empty where there is none.
+pub fn text(value: &Value, key: &str) -> String {
     match value.get(key) {
         Some(Value::String(text)) => harmless(text),
         Some(Value::Null) | None => String::new(),

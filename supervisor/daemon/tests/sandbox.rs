@@ -211,3 +211,25 @@ fn runtime_directories_are_made_once_for_their_user() {
     );
     assert!(directory.join("x").exists());
 }
+
+#[test]
+fn what_is_to_start_empty_starts_empty_and_links_lead_nowhere() {
+    let ground = Ground::new();
+    std::fs::create_dir_all(ground.path("data/gen/1/scratch/left")).unwrap();
+    put(&ground.path("data/gen/1/scratch/left/over"), "old");
+    put(&ground.path("data/gen/1/kept"), "beside it");
+    std::os::unix::fs::symlink(
+        ground.path("data/gen/1/kept"),
+        ground.path("data/gen/1/scratch/link"),
+    )
+    .unwrap();
+    let lines = run(
+        &ground,
+        "[sandbox]\ndata = [{ source = \"gen:scratch\", path = \"/mnt\", empty = true }]\n",
+        "ls -A /mnt; echo new > /mnt/new && echo writes",
+    );
+    assert!(has(&lines, "writes"), "{lines:#?}");
+    assert!(!has(&lines, "left") && !has(&lines, "link"), "{lines:#?}");
+    assert!(ground.path("data/gen/1/scratch/new").exists());
+    assert!(ground.path("data/gen/1/kept").exists());
+}

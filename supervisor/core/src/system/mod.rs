@@ -205,27 +205,19 @@ impl System {
         self.start_one(now_ms, name, effects)
     }
 
+    /// Wants everything below `name` again that somebody has stopped.
     fn start_required(
         &mut self,
         now_ms: u64,
         name: &str,
         effects: &mut Vec<Effect>,
     ) -> Result<(), NoSuchUnit> {
-        let requires = self
-            .members
-            .get(name)
-            .ok_or(NoSuchUnit)?
-            .unit
-            .requires
-            .clone();
-        for required in requires {
-            let down = self.stopping.contains(&required)
-                || self
-                    .members
-                    .get(&required)
-                    .is_some_and(|member| member.machine.desired() == Desired::Down);
-            if down {
-                self.start(now_ms, &required, effects)?;
+        let member = self.members.get(name).ok_or(NoSuchUnit)?;
+        for required in member.unit.requires.clone() {
+            self.start_required(now_ms, &required, effects)?;
+            let member = self.members.get(&required).ok_or(NoSuchUnit)?;
+            if self.stopping.contains(&required) || member.machine.desired() == Desired::Down {
+                self.start_one(now_ms, &required, effects)?;
             }
         }
         Ok(())

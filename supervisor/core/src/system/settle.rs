@@ -116,7 +116,11 @@ impl System {
         };
         self.stopping.contains(name)
             || member.machine.desired() == Desired::Down
-            || member.unit.requires.iter().any(|required| self.is_going(required))
+            || member
+                .unit
+                .requires
+                .iter()
+                .any(|required| self.is_going(required))
     }
 
     /// Whether a unit that must stop before `name` is still active.

@@ -123,7 +123,8 @@ pub fn environment_of(unit: &Unit) -> Result<BTreeMap<String, String>, String> {
     Ok(environment)
 }
 
-/// Makes the unit's runtime directories (where they are missing: once per boot) and the places on /data that it may make.
+/// Makes the unit's runtime directories (where they are missing: once per boot) and the places on /data that it may make,
+/// and empties those that are to start empty.
 ///
 /// # Errors
 /// One that cannot be made.
@@ -142,6 +143,23 @@ pub fn make_directories(options: &Options, unit: &Unit, spec: &Spec) -> Result<(
         let source = source_of(options, &mount.source);
         make(&source, 0o700, spec)
             .map_err(|error| format!("failed to make {}: {error}", source.display()))?;
+    }
+    for mount in unit.sandbox.data.iter().filter(|mount| mount.empty) {
+        let source = source_of(options, &mount.source);
+        empty(&source).map_err(|error| format!("failed to empty {}: {error}", source.display()))?;
+    }
+    Ok(())
+}
+
+/// Links are removed, not followed.
+fn empty(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
     }
     Ok(())
 }

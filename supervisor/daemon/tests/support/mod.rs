@@ -104,8 +104,17 @@ impl Ground {
     }
 
     pub fn request(&self, method: &str, path: &str) -> Option<(u16, String)> {
+        self.request_within(LIMIT, method, path)
+    }
+
+    pub fn request_within(
+        &self,
+        limit: Duration,
+        method: &str,
+        path: &str,
+    ) -> Option<(u16, String)> {
         let mut stream = UnixStream::connect(self.path("run/control.sock")).ok()?;
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_read_timeout(Some(limit)).unwrap();
         stream
             .write_all(format!("{method} {path} HTTP/1.0\r\n\r\n").as_bytes())
             .ok()?;
