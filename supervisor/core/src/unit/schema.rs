@@ -266,6 +266,9 @@ pub struct DataMount {
     /// Make the source where it is missing: mode 0700, owned by the unit's user.
     #[serde(default)]
     pub create: bool,
+    /// Emptied before each start of the unit.
+    #[serde(default)]
+    pub empty: bool,
 }
 
 fn yes() -> bool {
