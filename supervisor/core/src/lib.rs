@@ -1,13 +1,12 @@
 //! Decisions without effects. Nothing here opens a file or a socket, reads a clock or starts anything: values and
 //! `now` come in, a new state and a list of effects go out.
 
-
-pub mod link;
+pub mod appliance;
 pub mod graph;
+pub mod link;
 pub mod machine;
+pub mod release;
+pub mod render;
 pub mod restart;
 pub mod system;
 pub mod unit;
-pub mod appliance;
-pub mod release;
-pub mod render;

@@ -278,6 +278,7 @@ impl World {
             Act::Ready(unit) => {
                 if let Some(process) = self.processes.get(name(unit)).copied() {
                     self.event(name(unit), Event::Ready { run: process.run });
+                    self.event(name(unit), Event::SaidReady { run: process.run });
                 }
             }
             Act::NotReady(unit) => {
@@ -400,6 +401,7 @@ impl World {
             },
             Event::Executed { run },
             Event::Ready { run },
+            Event::SaidReady { run },
             Event::NotReady {
                 run,
                 reason: String::new(),
@@ -669,6 +671,25 @@ fn readiness_can_be_lost_and_comes_back_without_a_restart() {
     world.event("app", Event::Ready { run });
     assert_eq!(world.machine("app").ready_since_ms(), Some(world.now_ms));
     assert_eq!(world.machine("app").run(), run);
+}
+
+/// PostgreSQL after the death of one of its backends: the same postmaster, a second READY=1 and nothing in between.
+#[test]
+fn a_unit_that_says_ready_again_became_ready_then() {
+    let mut world = World::new();
+    bring_up(&mut world);
+    let run = world.machine("base").run();
+    let before = world.machine("base").ready_since_ms();
+    world.now_ms += 5;
+    world.event("base", Event::Ready { run });
+    assert_eq!(
+        world.machine("base").ready_since_ms(),
+        before,
+        "an answer to a check is no news"
+    );
+    world.event("base", Event::SaidReady { run });
+    assert_eq!(world.machine("base").ready_since_ms(), Some(world.now_ms));
+    assert_eq!(world.machine("base").run(), run);
 }
 
 #[test]

@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use atalaya_core::system::System;
 use atalaya_core::unit::{Unit, parse_unit};
 use atalaya_sys::cgroup::Cgroup;
+use atalayad::api;
 use atalayad::link::Link;
 use atalayad::logs::Hub;
 use atalayad::options::Options;
 use atalayad::supervisor::Supervisor;
-use atalayad::api;
 
 /// An error goes to stderr, which init shows on the console; init then tries again.
 fn main() -> Result<()> {

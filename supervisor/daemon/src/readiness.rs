@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 /// An answer that takes longer is none.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a check needs done by the owner of state: run the unit's command, and tell whether it ended well.
 pub struct Ask(pub oneshot::Sender<Result<(), String>>);

@@ -313,3 +313,65 @@ fn a_flood_of_output_is_neither_lost_nor_in_the_way() {
     assert_eq!(of_talker, 20_000);
     assert!(stored.contains(&"talker: no newline \u{fffd}".to_owned()));
 }
+
+#[test]
+fn the_control_socket_refuses_in_three_sentences_and_is_roots_alone() {
+    use std::os::unix::fs::MetadataExt;
+    let ground = Ground::new();
+    ground.unit("sleeper", SLEEPER);
+    let atalayad = ground.start();
+    ground.wait_ready("sleeper");
+    for (method, path, expected) in [
+        ("GET", "/v1/units/nobody", 404),
+        ("POST", "/v1/units/nobody/stop", 404),
+        ("POST", "/v1/units/sleeper/explode", 404),
+        ("GET", "/v2/status", 404),
+    ] {
+        let (status, body) = ground.request(method, path).unwrap();
+        assert_eq!(status, expected, "{method} {path}: {body}");
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        for sentence in ["error", "data", "next"] {
+            assert!(
+                body[sentence].as_str().is_some_and(|text| !text.is_empty()),
+                "{path}: {body}"
+            );
+        }
+    }
+    let mode = ground.path("run/control.sock").metadata().unwrap().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    atalayad.stop();
+}
+
+#[test]
+fn logs_are_found_by_unit_boot_and_time() {
+    let ground = Ground::new();
+    for name in ["one", "two"] {
+        ground.unit(
+            name,
+            &format!("type = \"oneshot\"\nexec = [\"/bin/echo\", \"words of {name}\"]\n"),
+        );
+    }
+    // A boot that was before this one.
+    let old = ground.path("data/logs/000001-0ld");
+    std::fs::create_dir_all(&old).unwrap();
+    put(
+        &old.join("000001.jsonl"),
+        "{\"t\":\"2001-01-01T00:00:00.000Z\",\"unit\":\"one\",\"boot\":\"0ld\",\"line\":\"long ago\"}\n{\"torn",
+    );
+    let atalayad = ground.start();
+    ground.wait_state("one", "Done");
+    ground.wait_state("two", "Done");
+    let ask = |query: &str| {
+        ground
+            .request("GET", &format!("/v1/logs?{query}"))
+            .unwrap()
+            .1
+    };
+    assert!(ask("unit=one").contains("words of one") && ask("unit=one").contains("long ago"));
+    assert!(!ask("unit=one").contains("words of two"));
+    assert!(ask("boot=-1").contains("long ago") && !ask("boot=-1").contains("words"));
+    assert!(!ask("boot=0").contains("long ago") && ask("boot=0").contains("words of two"));
+    assert!(ask("boot=0ld").contains("long ago"));
+    assert!(!ask("since=2002-01-01T00:00:00Z").contains("long ago"));
+    atalayad.stop();
+}

@@ -161,6 +161,10 @@ pub enum Event {
     Ready {
         run: u32,
     },
+    /// The unit itself says so, perhaps not for the first time: then it was away meanwhile without a word.
+    SaidReady {
+        run: u32,
+    },
     NotReady {
         run: u32,
         reason: String,

@@ -9,7 +9,7 @@ mod store;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use crate::clock;
 
 /// Bytes of lines that are kept in memory.
 const RING_BYTES: usize = 512 * 1024;
+/// What a power cut may cost of the log.
+const SYNC_EVERY: Duration = Duration::from_secs(2);
 /// Lines that may wait for the disk.
 const QUEUE_LINES: usize = 8192;
 
@@ -68,15 +70,18 @@ impl Hub {
             let boot = boot.to_owned();
             let writer = move || {
                 let mut store = Store::open(root, &boot);
-                while let Ok(order) = receiver.recv() {
-                    match order {
-                        Order::Write(line) => store.append(&line),
-                        Order::Sync(done) => {
+                loop {
+                    match receiver.recv_timeout(SYNC_EVERY) {
+                        Ok(Order::Write(line)) => store.append(&line),
+                        Ok(Order::Sync(done)) => {
                             store.sync();
                             // Nobody may be waiting any more.
                             done.send(()).ok();
                         }
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Err(RecvTimeoutError::Disconnected) => break,
                     }
+                    store.sync_now_and_then(SYNC_EVERY);
                 }
             };
             std::thread::Builder::new()

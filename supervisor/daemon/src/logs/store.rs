@@ -5,6 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::Line;
 
@@ -13,12 +14,19 @@ const SEGMENT_BYTES: u64 = 4 << 20;
 /// Bytes of all segments of all boots.
 const TOTAL_BYTES: u64 = 256 << 20;
 
+/// How long a disk that took no line is left alone.
+const REST: Duration = Duration::from_secs(10);
+
 /// The writer's end.
 pub struct Store {
     root: PathBuf,
     directory: PathBuf,
     segment: Option<(File, u64)>,
     number: u32,
+    synced: Instant,
+    /// A disk that is full or broken is not asked again for every line.
+    rest_until: Option<Instant>,
+    is_dirty: bool,
     segment_bytes: u64,
     total_bytes: u64,
 }
@@ -47,6 +55,9 @@ impl Store {
             directory,
             segment: None,
             number,
+            synced: Instant::now(),
+            rest_until: None,
+            is_dirty: false,
             segment_bytes,
             total_bytes,
         }
@@ -55,6 +66,9 @@ impl Store {
     /// Appends a line. A disk that cannot take it loses it: there is nowhere else to say so than the ring in memory,
     /// which has it.
     pub fn append(&mut self, line: &Line) {
+        if self.rest_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
         let Ok(mut bytes) = serde_json::to_vec(line) else {
             return;
         };
@@ -73,17 +87,30 @@ impl Store {
         let Some((file, size)) = &mut self.segment else {
             return;
         };
+        self.is_dirty = true;
         match file.write_all(&bytes) {
             Ok(()) => *size += bytes.len() as u64,
             // What is torn must stay the last line of its segment.
-            Err(_) => self.segment = None,
+            Err(_) => {
+                self.segment = None;
+                self.rest_until = Some(Instant::now() + REST);
+            }
         }
     }
 
     pub fn sync(&mut self) {
         if let Some((file, _)) = &self.segment {
-            // It will be tried again with the next segment; there is no better answer to a broken disk.
-            drop(file.sync_data());
+            // It will be tried again with the next lines; there is no better answer to a broken disk.
+            file.sync_data().ok();
+        }
+        self.synced = Instant::now();
+        self.is_dirty = false;
+    }
+
+    /// Syncs what was written, not more often than `every`.
+    pub fn sync_now_and_then(&mut self, every: Duration) {
+        if self.is_dirty && self.synced.elapsed() >= every {
+            self.sync();
         }
     }
 

@@ -314,7 +314,7 @@ impl Supervisor {
             .is_some_and(|(unit, _)| unit.ready.kind == ReadyKind::Notify);
         for (key, value) in pairs {
             match (key.as_str(), value.as_str()) {
-                ("READY", "1") if notifies => self.event(unit, Event::Ready { run }),
+                ("READY", "1") if notifies => self.event(unit, Event::SaidReady { run }),
                 ("STATUS", words) => {
                     if let Some(live) = self.lives.get_mut(unit) {
                         live.words = Some(words.chars().take(200).collect());
