@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use atalaya_suites::appliance::{
-    ADMINISTRATOR, Appliance, BOOT, FIRST_BOOT, PASSWORD, run, served, wait_served,
+    ADMINISTRATOR, Appliance, BOOT, FIRST_BOOT, PASSWORD, RECOVERY, run, served, wait_served,
 };
 use atalaya_suites::disk::{flip_byte, parse_extents, partitions, walk};
 use atalaya_suites::place::{Image, Place};
-use atalaya_suites::story::{self, Step};
+use atalaya_suites::story::{self, Step, eventually};
 use atalaya_suites::workshop::Workshop;
 use atalaya_vm::Disk;
 use base64::Engine;
@@ -236,8 +236,9 @@ fn invalid_seed(place: &mut Place) -> anyhow::Result<()> {
         "the console does not name the line: {refusal}"
     );
 
-    let password = password_on(&console)
-        .with_context(|| format!("no password on the console:\n{}", vm.console().tail(60)))?;
+    let password = eventually("the random password on the console", RECOVERY, || {
+        Ok(password_on(&vm.console().text()))
+    })?;
     for entry in agent.list("/data/logs", true)? {
         if entry.mode & 0o170_000 == 0o100_000 {
             let log = agent.read_file(&entry.path)?;
@@ -311,12 +312,14 @@ fn seed_disk(place: &Place, appliance: &Appliance) -> anyhow::Result<PathBuf> {
     Ok(disk)
 }
 
-/// The word after "password" in the last console line that has one.
+/// The console's row for the first log-in: a name and the random password.
 fn password_on(console: &str) -> Option<String> {
-    let line = console
+    let rows = console
         .lines()
-        .rev()
-        .find(|line| line.to_ascii_lowercase().contains("password:"))?;
-    let (_, rest) = line.split_at(line.to_ascii_lowercase().find("password:")? + "password:".len());
-    rest.split_whitespace().next().map(str::to_owned)
+        .filter_map(|line| line.trim().strip_prefix("First log-in"));
+    let words: Vec<&str> = rows.last()?.split_whitespace().collect();
+    match words.as_slice() {
+        ["admin", password] => Some((*password).to_owned()),
+        _ => None,
+    }
 }
