@@ -6,6 +6,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::manifest::Manifest;
 use crate::project::Project;
 use std::fs;
+use std::path::Path;
 
 pub fn run(project: &Project, test: bool, json: bool) -> Result<()> {
     let folder = project.output(test);
@@ -39,6 +40,13 @@ pub fn run(project: &Project, test: bool, json: bool) -> Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+/// Prints `main ADDRESS` and `security ADDRESS`.
+pub fn mirrors(main: Option<String>, security: Option<String>) -> Result<()> {
+    let found = crate::mirrors::of_this_machine(Path::new("/etc/apt"), main, security)?;
+    println!("main {}\nsecurity {}", found.main, found.security);
     Ok(())
 }
 

@@ -57,6 +57,8 @@ enum Sub {
     Build(BuildArgs),
     /// Builds the image and boots it in QEMU until a signal comes
     Run(RunArgs),
+    /// Says which mirrors would be used
+    Mirrors(MirrorArgs),
     /// Says what is in the image that was built, and checks its files
     Inspect(InspectArgs),
 }
@@ -102,13 +104,19 @@ struct RunArgs {
 }
 
 #[derive(Args)]
-struct BuildArgs {
+struct MirrorArgs {
     /// Debian's mirror; the machine's own apt entries tell it otherwise
     #[arg(long)]
     mirror: Option<String>,
     /// Debian's security mirror; the machine's own apt entries tell it otherwise
     #[arg(long)]
     security_mirror: Option<String>,
+}
+
+#[derive(Args)]
+struct BuildArgs {
+    #[command(flatten)]
+    mirrors: MirrorArgs,
     /// Fetch tools, packages and boot loader anew, to get Debian's updates
     #[arg(long)]
     refresh: bool,
@@ -163,6 +171,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             };
             run::run(&project, &args.build.into(), &options)?;
         }
+        Sub::Mirrors(args) => inspect::mirrors(args.mirror, args.security_mirror)?,
         Sub::Inspect(args) => inspect::run(&project, args.test, args.json)?,
     }
     Ok(())
@@ -171,8 +180,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 impl From<BuildArgs> for pipeline::Options {
     fn from(args: BuildArgs) -> Self {
         Self {
-            mirror: args.mirror,
-            security_mirror: args.security_mirror,
+            mirror: args.mirrors.mirror,
+            security_mirror: args.mirrors.security_mirror,
             refresh: args.refresh,
             test: args.test,
             as_built: args.as_built,

@@ -10,7 +10,7 @@ use atalaya_vm::{Snapshot, Vm};
 use std::time::{Duration, Instant};
 
 /// No stage of a boot takes this long, even translated on a busy machine.
-const LIMIT: Duration = Duration::from_secs(420);
+const LIMIT: Duration = Duration::from_secs(240);
 /// How often a signal is looked for.
 const LOOK: Duration = Duration::from_millis(250);
 
