@@ -106,6 +106,20 @@ fn memory(vm: &Vm) -> anyhow::Result<Vec<(&'static str, u64)>> {
         // A backend may have ended since.
         list.push((what, pids.filter_map(|pid| agent.pss_kib(pid).ok()).sum()));
     }
+    let about = String::from_utf8(agent.read_file("/proc/meminfo")?)?;
+    let amount = |name: &str| {
+        let rest = about
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        rest.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+    };
+    let used = amount("MemTotal")
+        .zip(amount("MemAvailable"))
+        .map(|(all, free)| all.saturating_sub(free));
+    list.push((
+        "everything: memory that is not available",
+        used.context("no MemAvailable")?,
+    ));
     Ok(list)
 }
 
@@ -136,7 +150,7 @@ impl Boots {
 
     /// The table of memory.
     pub fn memory(&self) -> Table {
-        let mut table = Table::new(["proportional set size", "MiB"]);
+        let mut table = Table::new(["memory (proportional set size)", "MiB"]);
         for (what, kib) in &self.memory {
             table.row([what, &format!("{:.2}", *kib as f64 / 1024.0)]);
         }

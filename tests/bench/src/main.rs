@@ -9,6 +9,7 @@ mod table;
 use clap::Parser;
 
 use atalaya_suites::place::Place;
+use atalaya_vm::Accel;
 use table::Table;
 
 #[derive(Parser)]
@@ -17,11 +18,11 @@ struct Options {
     /// How many later boots to take the median of.
     #[arg(long, default_value_t = 3)]
     boots: usize,
-    /// Also build in a fresh clone with an empty cache, which takes several minutes and downloads about 500 MB.
+    /// Don't build in a fresh clone with an empty cache, which takes several minutes and downloads about 500 MB.
     #[arg(long)]
-    cold: bool,
+    no_cold: bool,
     /// Don't build anything to measure how long it takes.
-    #[arg(long, conflicts_with = "cold")]
+    #[arg(long)]
     no_build: bool,
 }
 
@@ -34,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     println!("{}", boots.memory());
     println!("{}", sizes(&place)?);
     if !options.no_build {
-        println!("{}", build::measure(&place, options.cold)?);
+        println!("{}", build::measure(&place, !options.no_cold)?);
     }
     Ok(())
 }
@@ -50,10 +51,13 @@ fn machine(place: &Place) -> anyhow::Result<String> {
     let date = std::process::Command::new("date")
         .arg("+%Y-%m-%d")
         .output()?;
+    let accel = match place.accel()? {
+        Accel::Kvm => "KVM",
+        Accel::Tcg => "TCG",
+    };
     Ok(format!(
-        "Measured on {} with {count} processors ({model}), {:?}, guest with 2 processors and 1536 MiB.",
-        String::from_utf8_lossy(&date.stdout).trim(),
-        place.accel()?
+        "Measured on {} with {count} processors ({model}), {accel}, guest with 2 processors and 1536 MiB.",
+        String::from_utf8_lossy(&date.stdout).trim()
     ))
 }
 

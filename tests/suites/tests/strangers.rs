@@ -314,10 +314,10 @@ fn seed_disk(place: &Place, appliance: &Appliance) -> anyhow::Result<PathBuf> {
 
 /// The console's row for the first log-in: a name and the random password.
 fn password_on(console: &str) -> Option<String> {
-    let rows = console
+    let mut rows = console
         .lines()
         .filter_map(|line| line.trim().strip_prefix("First log-in"));
-    let words: Vec<&str> = rows.last()?.split_whitespace().collect();
+    let words: Vec<&str> = rows.next_back()?.split_whitespace().collect();
     match words.as_slice() {
         ["admin", password] => Some((*password).to_owned()),
         _ => None,
