@@ -15,7 +15,7 @@ $(foreach name,$(SETTINGS),$(if $(strip $($(name))),$(eval export $(name)),$(eva
 BUILD_OPTIONS := $(if $(MIRROR),--mirror $(MIRROR)) $(if $(SECURITY_MIRROR),--security-mirror $(SECURITY_MIRROR)) $(if $(filter 1,$(REFRESH)),--refresh)
 RUN_OPTIONS := $(if $(filter 1,$(FRESH)),--fresh) $(if $(filter 1,$(ONCE)),--once)
 
-ATALAYA_IMAGE := cargo build --release -q -p atalaya-image && exec $(CARGO_TARGET)/atalaya-image
+ATALAYA_IMAGE := cargo build --release -p atalaya-image && exec $(CARGO_TARGET)/atalaya-image
 
 run: setup ## build what has changed, boot it, print address and log-in; Ctrl-C shuts it down in order
 	@$(ATALAYA_IMAGE) run $(BUILD_OPTIONS) $(RUN_OPTIONS)

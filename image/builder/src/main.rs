@@ -1,6 +1,7 @@
 //! `atalaya-image`: builds the image, boots it and says what is in one.
 
 mod artifacts;
+mod audit;
 mod base;
 mod clock;
 mod compose;

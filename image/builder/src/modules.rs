@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What a machine may need to reach its disk and to check it. Missing hardware makes a module fail to load, which stage 1
 /// passes over.
-pub const WANTED: [&str; 38] = [
+pub const WANTED: [&str; 41] = [
     // the watchdog first: a hang from here on ends in a reboot
     "i6300esb",
     "lpc_ich",
@@ -20,6 +20,10 @@ pub const WANTED: [&str; 38] = [
     "dm-verity",
     "erofs",
     "efivarfs",
+    // loaded beside the rest, for PID 1
+    "xfs",
+    "evdev",
+    "button",
     // virtual machines
     "virtio_pci",
     "virtio_blk",

@@ -10,7 +10,9 @@ use crate::mirrors::{self, Mirrors};
 use crate::programs::{INIT, PROGRAMS};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::{compose, crates, licences, lock, mkosi, preflight, process, programs, release, tools};
+use crate::{
+    audit, compose, crates, licences, lock, mkosi, preflight, process, programs, release, tools,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -107,6 +109,7 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         as_built: options.as_built,
     };
     let root = compose::root(project, &parts, work.join("root"))?;
+    audit::check(&root.root, options.test)?;
     let initrd = work.join("initrd");
     atalaya_sys::durable::write(&initrd, &compose::initrd(project, &base)?, 0o644, None)?;
     stage.say("file systems, verity and UKI");
