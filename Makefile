@@ -15,7 +15,8 @@ $(foreach name,$(SETTINGS),$(if $(strip $($(name))),$(eval export $(name)),$(eva
 BUILD_OPTIONS := $(if $(MIRROR),--mirror $(MIRROR)) $(if $(SECURITY_MIRROR),--security-mirror $(SECURITY_MIRROR)) $(if $(filter 1,$(REFRESH)),--refresh)
 RUN_OPTIONS := $(if $(filter 1,$(FRESH)),--fresh) $(if $(filter 1,$(ONCE)),--once)
 
-ATALAYA_IMAGE := cargo build --release -p atalaya-image && exec $(CARGO_TARGET)/atalaya-image
+# --workspace: the features of shared crates are those of the whole, so nothing is compiled twice.
+ATALAYA_IMAGE := cargo build --release --workspace --bin atalaya-image && exec $(CARGO_TARGET)/atalaya-image
 
 run: setup ## build what has changed, boot it, print address and log-in; Ctrl-C shuts it down in order
 	@$(ATALAYA_IMAGE) run $(BUILD_OPTIONS) $(RUN_OPTIONS)
@@ -29,7 +30,7 @@ image: setup ## build the image without booting it
 bench: setup ## measure boot phases, memory, sizes and build times, and print tables
 	@$(ATALAYA_IMAGE) build $(BUILD_OPTIONS)
 	@$(CARGO_TARGET)/atalaya-image build --test $(BUILD_OPTIONS)
-	@exec cargo run --release -q -p atalaya-bench
+	@cargo build --release --workspace --bin atalaya-bench && exec $(CARGO_TARGET)/atalaya-bench
 
 setup: ## install the packages that are missing (image/packages.txt); does nothing when all is there
 	@image/setup

@@ -78,15 +78,10 @@ pub const PROGRAMS: [Program; 8] = [
 ];
 
 pub fn build(project: &Project) -> Result<()> {
-    let mut command = cargo(project);
-    let mut packages: Vec<&str> = PROGRAMS.iter().map(|program| program.package).collect();
-    packages.dedup();
-    for package in packages {
-        command.args(["-p", package]);
-    }
+    // The whole workspace, so that crates shared by its members have one set of features and are compiled once.
     process::run(
         "building the programs",
-        command.arg("--bins"),
+        cargo(project).args(["--workspace", "--bins"]),
         &project.logs().join("cargo.log"),
     )?;
     process::run(
