@@ -80,6 +80,9 @@ pub fn harmless(text: &str) -> String {
         .collect()
 }
 
+/// What fits beside the margin on a screen of 80.
+const COLUMNS: usize = 76;
+
 /// What the status block says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Block {
@@ -89,6 +92,8 @@ pub struct Block {
     pub fingerprint: Option<String>,
     /// Shown here and nowhere else.
     pub administrator_password: Option<String>,
+    /// What a service that was given up said last.
+    pub last_words: Option<String>,
     pub is_standin: bool,
 }
 
@@ -102,6 +107,13 @@ impl Block {
         };
         row("Atalaya", self.version.clone());
         row("State", self.state.clone());
+        if let Some(words) = &self.last_words {
+            row("It said", words.clone());
+            row(
+                "What to do",
+                "nothing on /data was changed by this; see its log".to_owned(),
+            );
+        }
         row(
             "Address",
             self.address
@@ -127,6 +139,7 @@ impl Block {
         order
             .iter()
             .map(|name| format!("{name:<13} {}", rows.get(name).map_or("", String::as_str)))
+            .map(|line| line.chars().take(COLUMNS).collect())
             .collect()
     }
 }
@@ -143,6 +156,7 @@ mod tests {
             version: "0.1.0-standin (build 0123456789ab)".into(),
             fingerprint: Some("AB:".repeat(32).trim_end_matches(':').into()),
             administrator_password: Some("correct-horse".into()),
+            last_words: Some("a very long sentence about what is wrong here ".repeat(5)),
             is_standin: true,
         };
         for line in block.lines() {

@@ -1,7 +1,8 @@
 //! What the edge is told about those behind it. Derived from the units' states, never set.
 
-use atalaya_core::machine::{Machine, State};
+use atalaya_core::machine::{Machine, Requirements, State};
 use atalaya_core::system::System;
+use atalaya_core::unit::Unit;
 use serde::Serialize;
 
 /// upstream.json. Times are milliseconds of CLOCK_BOOTTIME.
@@ -41,8 +42,12 @@ impl Upstream {
             Some("the machine is being stopped".to_owned())
         } else {
             PATH.iter()
-                .filter_map(|name| system.unit(name))
-                .find(|(_, machine)| !machine.is_ready())
+                .filter(|name| {
+                    system
+                        .unit(name)
+                        .is_some_and(|(_, machine)| !machine.is_ready())
+                })
+                .find_map(|name| blocker(system, name))
                 .map(|(unit, machine)| format!("{}: {}", unit.description, describe(machine)))
         };
         Self {
@@ -56,6 +61,25 @@ impl Upstream {
             mattermost_ready_since_ms: since("mattermost"),
             waiting_for,
         }
+    }
+}
+
+/// What `name` really waits for: the first on the way down that does not itself wait for another.
+pub fn blocker<'a>(system: &'a System, name: &str) -> Option<(&'a Unit, &'a Machine)> {
+    let (unit, machine) = system.unit(name)?;
+    match (machine.state(), machine.requirements()) {
+        (State::Waiting, Requirements::Missing(below)) => blocker(system, below),
+        (
+            State::Waiting
+            | State::Stopped
+            | State::Starting(_)
+            | State::Running
+            | State::Stopping { .. }
+            | State::Backoff { .. }
+            | State::Done
+            | State::Failed { .. },
+            _,
+        ) => Some((unit, machine)),
     }
 }
 

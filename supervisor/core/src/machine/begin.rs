@@ -148,8 +148,14 @@ impl Machine {
         }
     }
 
-    pub(super) fn on_ready(&mut self, now_ms: u64, run: u32, effects: &mut Vec<Effect>) {
-        if run != self.run || self.pid.is_none() {
+    pub(super) fn on_ready(
+        &mut self,
+        unit: &Unit,
+        now_ms: u64,
+        run: u32,
+        effects: &mut Vec<Effect>,
+    ) {
+        if run != self.run || self.pid.is_none() || unit.kind == Kind::Oneshot {
             return;
         }
         match self.state {

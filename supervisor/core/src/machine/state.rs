@@ -279,6 +279,11 @@ impl Machine {
         &self.requirements
     }
 
+    /// Before anything else happens to a machine that was read from a record, which may be older than this news.
+    pub fn learn_requirements(&mut self, requirements: Requirements) {
+        self.requirements = requirements;
+    }
+
     pub fn run(&self) -> u32 {
         self.run
     }

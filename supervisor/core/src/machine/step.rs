@@ -33,13 +33,13 @@ impl Machine {
                 }
             }
             Event::Executed { run } => self.on_executed(unit, now_ms, run, &mut effects),
-            Event::Ready { run } => self.on_ready(now_ms, run, &mut effects),
+            Event::Ready { run } => self.on_ready(unit, now_ms, run, &mut effects),
             Event::SaidReady { run } => {
                 if run == self.run && self.is_ready() {
                     self.ready_since_ms = Some(now_ms);
                     effects.push(Effect::Persist);
                 } else {
-                    self.on_ready(now_ms, run, &mut effects);
+                    self.on_ready(unit, now_ms, run, &mut effects);
                 }
             }
             Event::NotReady { run, reason } => self.on_not_ready(run, reason, &mut effects),

@@ -18,6 +18,9 @@ use crate::unit::Unit;
 pub enum Input {
     /// The machine has booted.
     StartWanted,
+    /// Those that were restored, with the main process that each has as far as init knows. All at once: none may be
+    /// started on the word of one that was not looked at yet.
+    Adopt(Vec<(String, Option<i32>)>),
     /// With all that it requires.
     Start(String),
     Stop(String),
@@ -95,7 +98,7 @@ impl System {
         })
     }
 
-    /// Puts back what an earlier atalayad knew. [`Event::Adopted`] must follow for each.
+    /// Puts back what an earlier atalayad knew. When all are back, [`Input::Adopt`] must follow.
     ///
     /// # Errors
     /// The image no longer has such a unit.
@@ -119,6 +122,11 @@ impl System {
 
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// What somebody wants stopped and is not yet, because of those above it.
+    pub fn stopping(&self) -> impl Iterator<Item = &str> {
+        self.stopping.iter().map(String::as_str)
     }
 
     /// The end that was asked for.
@@ -147,6 +155,7 @@ impl System {
                     self.start(now_ms, &name, &mut effects)?;
                 }
             }
+            Input::Adopt(restored) => self.adopt(now_ms, restored, &mut effects)?,
             Input::Start(name) => self.start(now_ms, &name, &mut effects)?,
             Input::Stop(name) => {
                 if !self.members.contains_key(&name) {
@@ -179,6 +188,23 @@ impl System {
         }
         self.settle(now_ms, &mut effects)?;
         Ok(effects)
+    }
+
+    fn adopt(
+        &mut self,
+        now_ms: u64,
+        restored: Vec<(String, Option<i32>)>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), NoSuchUnit> {
+        for (name, _) in &restored {
+            let requirements = self.requirements_of(name);
+            let member = self.members.get_mut(name).ok_or(NoSuchUnit)?;
+            member.machine.learn_requirements(requirements);
+        }
+        for (name, pid) in restored {
+            self.send(now_ms, &name, Event::Adopted { pid }, effects)?;
+        }
+        Ok(())
     }
 
     fn wanted(&self) -> impl Iterator<Item = &str> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use atalaya_core::link::{Action, FromInit, ToInit};
-use atalaya_core::machine::{Event, Machine};
+use atalaya_core::machine::{Machine, StartPhase, State};
 use atalaya_core::system::Input;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,8 @@ struct SystemRecord {
     version: u32,
     /// The wanted units were started in this boot.
     started: bool,
+    /// What is being stopped, as soon as nothing needs it.
+    stopping: Vec<String>,
     end: Option<Action>,
 }
 
@@ -67,9 +69,12 @@ impl Supervisor {
                 FromInit::Welcome { .. } | FromInit::KeptEnd => {}
             }
         }
+        let mut restored = Vec::new();
         for unit in names {
-            self.adopt_unit(&unit, &mut runs, &later);
+            let pid = self.take_over(&unit, &mut runs, &later);
+            restored.push((unit, pid));
         }
+        self.apply(Input::Adopt(restored));
         for message in later {
             self.on_link(message);
         }
@@ -78,7 +83,11 @@ impl Supervisor {
             self.apply(Input::StartWanted);
             self.keep_system();
         }
-        if let Some(end) = system.and_then(|record| record.end) {
+        let Some(system) = system else { return };
+        for unit in system.stopping {
+            self.apply(Input::Stop(unit));
+        }
+        if let Some(end) = system.end {
             self.end(end, "the former atalayad");
         }
     }
@@ -96,45 +105,41 @@ impl Supervisor {
         Some(unit.to_owned())
     }
 
-    fn adopt_unit(
+    /// Takes up the unit's pipe, socket and process; tells its pid.
+    fn take_over(
         &mut self,
         unit: &str,
         runs: &mut BTreeMap<String, Vec<OwnedFd>>,
         later: &[Message],
-    ) {
-        let Some((_, machine)) = self.system.unit(unit) else {
-            return;
-        };
-        let run = machine.run();
-        let pid = if machine.is_active() {
-            machine.pid().or_else(|| self.find_main(unit, run, later))
-        } else {
-            None
-        };
-        if machine.is_active() {
-            let mut live = Live::new(run);
-            let mut fds = runs
-                .remove(&cgroup_name(unit, run))
-                .unwrap_or_default()
-                .into_iter();
-            if let Some(log) = fds.next() {
-                live.pump = Some(self.start_pump(unit, log));
-            }
-            if let Some(notify) = fds.next() {
-                live.tasks.extend(self.watch_notify(unit, run, notify));
-            }
-            live.pidfd = fds
-                .next()
-                .or_else(|| pid.and_then(|pid| atalaya_sys::pidfd::open(pid).ok()));
-            self.lives.insert(unit.to_owned(), live);
+    ) -> Option<i32> {
+        let (_, machine) = self.system.unit(unit)?;
+        if !machine.is_active() {
+            return None;
         }
-        self.event(unit, Event::Adopted { pid });
+        let run = machine.run();
+        let pid = machine.pid().or_else(|| self.find_main(unit, run, later));
+        let mut live = Live::new(run);
+        let mut fds = runs
+            .remove(&cgroup_name(unit, run))
+            .unwrap_or_default()
+            .into_iter();
+        if let Some(log) = fds.next() {
+            live.pump = Some(self.start_pump(unit, log));
+        }
+        if let Some(notify) = fds.next() {
+            live.tasks.extend(self.watch_notify(unit, run, notify));
+        }
+        live.pidfd = fds
+            .next()
+            .or_else(|| pid.and_then(|pid| atalaya_sys::pidfd::open(pid).ok()));
+        self.lives.insert(unit.to_owned(), live);
+        pid
     }
 
     /// The process of a run whose record was never completed: atalayad died between making it and writing it down.
     fn find_main(&self, unit: &str, run: u32, later: &[Message]) -> Option<i32> {
         let (_, machine) = self.system.unit(unit)?;
-        if !matches!(machine.state(), atalaya_core::machine::State::Starting(_)) {
+        if *machine.state() != State::Starting(StartPhase::Forking) {
             return None;
         }
         let ended = later.iter().find_map(|message| match &message.message {
@@ -163,6 +168,7 @@ impl Supervisor {
         let record = SystemRecord {
             version: VERSION,
             started: true,
+            stopping: self.system.stopping().map(str::to_owned).collect(),
             end: self.system.end(),
         };
         if let Ok(record) = serde_json::to_string(&record) {

@@ -172,6 +172,7 @@ impl Supervisor {
             }
             if failed {
                 self.show_last_lines(name);
+                self.show_block();
             }
         }
     }
@@ -288,27 +289,51 @@ impl Supervisor {
         }
     }
 
-    /// On the consoles: when users can come in, and whenever what they need to know then changes.
+    /// On the consoles: when users can come in, when a service is given up, and whenever what is said then changes.
     fn show_block(&mut self) {
         let facts = &self.report.facts;
-        let address = facts.site.clone().or_else(|| {
+        let address = facts.site.clone();
+        let address = address.or_else(|| {
             facts
                 .addresses
                 .first()
                 .map(|first| format!("https://{first}"))
         });
+        let failed = self.failed();
         let block = Block {
             address,
-            state: self.words(),
+            state: failed
+                .as_ref()
+                .map_or_else(|| self.words(), |(state, _)| state.clone()),
             version: format!("{} (build {})", self.release.version, self.release.build),
             fingerprint: facts.ca.as_ref().map(|ca| ca.sha256.clone()),
             administrator_password: facts.password.clone(),
+            last_words: failed.map(|(_, words)| words),
             is_standin: self.release.is_standin(),
         };
-        if self.is_admitting() && self.report.block.as_ref() != Some(&block) {
+        let is_worth_it = self.is_admitting() || block.last_words.is_some();
+        if is_worth_it && self.report.block.as_ref() != Some(&block) {
             self.console.block(&block.lines());
             self.report.block = Some(block);
         }
+    }
+
+    /// The first service that was given up, and its last words.
+    fn failed(&self) -> Option<(String, String)> {
+        let (unit, machine) = self
+            .system
+            .units()
+            .find(|(_, machine)| matches!(machine.state(), State::Failed { .. }))?;
+        let words = self
+            .report
+            .voices
+            .get(&unit.name)
+            .map(|voice| voice.last())
+            .unwrap_or_default();
+        Some((
+            format!("{}: {}", unit.description, describe(machine)),
+            words,
+        ))
     }
 }
 

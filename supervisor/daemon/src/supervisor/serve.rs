@@ -91,6 +91,7 @@ impl Supervisor {
             );
         }
         self.apply(input);
+        self.keep_system();
         self.serve(Request::Unit(name.to_owned()))
     }
 
