@@ -90,11 +90,11 @@ pub enum FromInit {
     Kept { name: String, record: String },
     /// All records have been told.
     KeptEnd,
-    /// A child of PID 1 ended. Told again after every `Hello` until acknowledged.
+    /// A process of a unit ended as a child of PID 1: the unit's own, or one that it orphaned. Told again after every `Hello` until acknowledged.
     Exited {
         seq: u64,
         pid: i32,
-        /// The last component of its cgroup, such as `postgres.3`; empty if it could not be read.
+        /// The component behind `units` of its cgroup's path, such as `postgres.3`: name and run number.
         cgroup: String,
         status: Status,
     },

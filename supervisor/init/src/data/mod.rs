@@ -80,6 +80,8 @@ fn prepare(console: &mut Console) -> Result<(), Failure> {
             return Err(Failure::new("file system", text));
         }
     }
+    // A log to replay can take minutes: then this is the line that says what is waited for.
+    console.say("data", &format!("mounting {}", device.display()));
     mounts::mount(
         &device.display().to_string(),
         Path::new(MOUNT_POINT),

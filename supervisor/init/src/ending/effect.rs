@@ -1,4 +1,4 @@
-//! What a child of PID 1 does for it at the end, because it may block on a device.
+//! What a child of PID 1 does for it, because it may block or take long.
 
 use atalaya_sys::mounts;
 use std::path::Path;
@@ -11,6 +11,7 @@ pub fn run(words: &[&str]) -> i32 {
             Ok(())
         }
         ["unmount", target] => mounts::unmount(Path::new(target)),
+        ["load", module] => atalaya_sys::modules::load(Path::new(module), c""),
         ["read-only", target] => mounts::remount_read_only(Path::new(target)),
         _ => return 2,
     };

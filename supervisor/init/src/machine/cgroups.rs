@@ -45,31 +45,26 @@ pub fn path(name: &str) -> PathBuf {
     Path::new(ROOT).join(name)
 }
 
-/// What `Exited` says of a zombie: the unit's name and run number, or the last component of another path.
-pub fn label_of(pid: i32) -> String {
-    reap::cgroup_of(pid)
-        .map(|path| label(&path).to_owned())
-        .unwrap_or_default()
+/// What `Exited` says of a zombie: the unit's name and run number. `None` for processes of no unit.
+pub fn unit_of(pid: i32) -> Option<String> {
+    unit(&reap::cgroup_of(pid).ok()?).map(str::to_owned)
 }
 
 /// A unit may make cgroups below its own (udevd does): the component behind `units` is the one that carries its name.
-fn label(path: &str) -> &str {
-    let mut parts = path.split('/').skip_while(|part| *part != UNITS).skip(1);
-    parts
-        .next()
-        .or_else(|| path.rsplit('/').next())
-        .unwrap_or_default()
+fn unit(path: &str) -> Option<&str> {
+    path.split('/').skip_while(|part| *part != UNITS).nth(1)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::label;
+    use super::unit;
 
     #[test]
     fn the_label_names_unit_and_run() {
-        assert_eq!(label("/units/postgres.3"), "postgres.3");
-        assert_eq!(label("/units/udevd.1/udev"), "udevd.1");
-        assert_eq!(label("/atalaya.daemon"), "atalaya.daemon");
-        assert_eq!(label("/"), "");
+        assert_eq!(unit("/units/postgres.3"), Some("postgres.3"));
+        assert_eq!(unit("/units/udevd.1/udev"), Some("udevd.1"));
+        assert_eq!(unit("/atalaya.daemon"), None);
+        assert_eq!(unit("/units"), None);
+        assert_eq!(unit("/"), None);
     }
 }

@@ -266,7 +266,7 @@ impl Reactor {
     /// Reaps whatever has ended: the only place in the whole system.
     fn reap(&mut self) {
         while let Ok(Some(zombie)) = reap::peek() {
-            let label = cgroups::label_of(zombie.pid);
+            let unit = cgroups::unit_of(zombie.pid);
             if !matches!(reap::reap(zombie.pid), Ok(Some(_))) {
                 return; // it cannot be; trying again at once would be a loop
             }
@@ -274,11 +274,11 @@ impl Reactor {
                 Ending::Code(code) => Status::Code(code),
                 Ending::Signal { signal, .. } => Status::Signal(signal),
             };
-            self.ended(zombie.pid, label, status);
+            self.ended(zombie.pid, unit, status);
         }
     }
 
-    fn ended(&mut self, pid: i32, label: String, status: Status) {
+    fn ended(&mut self, pid: i32, unit: Option<String>, status: Status) {
         if self.data.as_ref().is_some_and(|data| data.child.pid == pid) {
             self.data = None;
             self.data_ready = status == Status::Code(0);
@@ -290,8 +290,8 @@ impl Reactor {
             self.link.disconnect();
             self.daemon = None;
             self.dispatch(Event::Ended { pid, status });
-        } else if ![cgroups::INIT, cgroups::DAEMON].contains(&label.as_str()) {
-            self.statuses.add(pid, label, status);
+        } else if let Some(unit) = unit {
+            self.statuses.add(pid, unit, status);
         }
     }
 

@@ -1,12 +1,19 @@
 //! Loads the modules that the initrd lists, in the list's order, one at a time: most of them are for other machines, and
 //! each costs time, so stage 1 stops as soon as it has its disk. Whatever else is plugged in, udevd finds later.
+//!
+//! A few that PID 1 will want are loaded beside it, in children that nobody waits for: whoever needs such a module while
+//! it is being loaded waits in the kernel.
 
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::reactor::children::start_self;
 use crate::stage1::MODULES;
 use atalaya_sys::{Error, modules};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+
+/// The data's file system (2 s under full emulation), and what a power button needs.
+const IN_BACKGROUND: [&str; 3] = ["xfs", "evdev", "button"];
 
 /// The modules that are not loaded yet.
 pub struct Drivers {
@@ -33,6 +40,12 @@ impl Drivers {
         let Some(path) = self.left.pop_front() else {
             return false;
         };
+        if IN_BACKGROUND.contains(&module_name(&path)) {
+            if let Err(error) = start_self(&["effect", "load", &path.to_string_lossy()]) {
+                console.say("stage 1: drivers", &error.chain());
+            }
+            return true;
+        }
         if let Err(error) = modules::load(&path, c"")
             && !is_absent_hardware(&error)
         {
@@ -40,6 +53,14 @@ impl Drivers {
         }
         true
     }
+}
+
+fn module_name(path: &Path) -> &str {
+    let file = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    file.split(".ko").next().unwrap_or_default()
 }
 
 /// ENOENT is a missing symbol: the driver below it found no hardware and was not loaded either.
@@ -64,6 +85,13 @@ fn parse_list(list: &str, release: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modules_are_known_by_their_name() {
+        assert_eq!(module_name(Path::new("/modules/xfs.ko.xz")), "xfs");
+        assert_eq!(module_name(Path::new("/a/evdev.ko")), "evdev");
+        assert_eq!(module_name(Path::new("/")), "");
+    }
 
     #[test]
     fn absolute_and_relative_paths_in_order() {
