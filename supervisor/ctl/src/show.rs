@@ -104,6 +104,26 @@ pub fn status(status: &Value) -> String {
             "the data partition is not there; nothing is kept".to_owned(),
         );
     }
+    let seed = status.get("seed").cloned().unwrap_or_default();
+    let (source, error) = (text(&seed, "source"), text(&seed, "error"));
+    if !error.is_empty() {
+        lines.push(cut(
+            &format!("{:<12} refused, the defaults hold: {error}", "Seed"),
+            80,
+        ));
+    } else if !source.is_empty() {
+        lines.push(cut(&format!("{:<12} {source}", "Seed"), 80));
+    }
+    let probe_user = text(status, "probe_user");
+    if !probe_user.is_empty() {
+        lines.push(cut(
+            &format!(
+                "{:<12} one is taken by the probe's user {probe_user}",
+                "Seats"
+            ),
+            80,
+        ));
+    }
     lines.push(String::new());
     let units = list(status, "units");
     let room = 24_usize.saturating_sub(lines.len() + 2);
@@ -249,7 +269,9 @@ mod tests {
             let shown = status(&json!({
                 "state": "ready", "site": "https://chat.example.org", "version": "0.1.0", "build": "0123456789abcdef",
                 "slot": "a", "mattermost": "11.7.9", "standin": true, "ca_sha256": "AB:".repeat(31) + "AB",
-                "up_ms": 4_000_000, "data": false, "units": units,
+                "up_ms": 4_000_000, "data": false,
+                "seed": { "source": "fw_cfg", "ok": false, "error": "hostname, line 1: too long" },
+                "probe_user": "probe", "units": units,
             }));
             assert!(
                 shown.lines().count() <= 24,

@@ -94,6 +94,8 @@ pub struct Block {
     pub administrator_password: Option<String>,
     /// What a service that was given up said last.
     pub last_words: Option<String>,
+    /// Why the seed was refused.
+    pub refused_seed: Option<String>,
     pub is_standin: bool,
 }
 
@@ -130,6 +132,9 @@ impl Block {
         if let Some(password) = &self.administrator_password {
             row("First log-in", format!("admin  {password}"));
         }
+        if let Some(error) = &self.refused_seed {
+            row("Seed refused", error.clone());
+        }
         if self.is_standin {
             row(
                 "Note",
@@ -157,6 +162,7 @@ mod tests {
             fingerprint: Some("AB:".repeat(32).trim_end_matches(':').into()),
             administrator_password: Some("correct-horse".into()),
             last_words: Some("a very long sentence about what is wrong here ".repeat(5)),
+            refused_seed: Some("hostname, line 1: not a host name".into()),
             is_standin: true,
         };
         for line in block.lines() {

@@ -61,6 +61,17 @@ pub(super) struct Facts {
     pub site: Option<String>,
     pub ca: Option<Ca>,
     pub password: Option<String>,
+    pub seed: Option<Seed>,
+    /// The ordinary user with whom the probe logs in; takes a seat.
+    pub probe_user: Option<String>,
+}
+
+/// What became of the seed at this boot, as first boot wrote it down.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Seed {
+    source: Option<String>,
+    ok: bool,
+    error: Option<String>,
 }
 
 /// The edge's own authority.
@@ -309,6 +320,7 @@ impl Supervisor {
             fingerprint: facts.ca.as_ref().map(|ca| ca.sha256.clone()),
             administrator_password: facts.password.clone(),
             last_words: failed.map(|(_, words)| words),
+            refused_seed: facts.seed.as_ref().and_then(|seed| seed.error.clone()),
             is_standin: self.release.is_standin(),
         };
         let is_worth_it = self.is_admitting() || block.last_words.is_some();
@@ -368,23 +380,28 @@ impl Facts {
         struct Edge {
             site_address: Option<String>,
         }
-        let site = fs::read_to_string(run.join("conf/edge.toml")).ok();
-        let site = site
-            .and_then(|text| toml::from_str::<Edge>(&text).ok())
-            .and_then(|edge| edge.site_address);
-        let password = fs::read_to_string(run.join("console/admin-password")).ok();
+        #[derive(serde::Deserialize)]
+        struct Probe {
+            username: String,
+        }
+        let read = |name: &str| fs::read_to_string(run.join(name)).ok();
+        let edge = read("conf/edge.toml").and_then(|text| toml::from_str::<Edge>(&text).ok());
+        let probe = read("probe/credentials.json");
+        let password = read("console/admin-password").map(|text| text.trim().to_owned());
         Self {
             addresses: crate::address::list_addresses()
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
-            site,
+            site: edge.and_then(|edge| edge.site_address),
             ca: fs::read_to_string("/run/atalaya-edge/ca.crt")
                 .ok()
                 .and_then(read_ca),
-            password: password
-                .map(|text| text.trim().to_owned())
-                .filter(|text| !text.is_empty()),
+            password: password.filter(|text| !text.is_empty()),
+            seed: read("seed.json").and_then(|text| serde_json::from_str(&text).ok()),
+            probe_user: probe
+                .and_then(|text| serde_json::from_str::<Probe>(&text).ok())
+                .map(|probe| probe.username),
         }
     }
 }

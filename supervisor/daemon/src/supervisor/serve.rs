@@ -130,6 +130,8 @@ impl Supervisor {
             "site": facts.site,
             "addresses": facts.addresses,
             "ca_sha256": facts.ca.as_ref().map(|ca| &ca.sha256),
+            "seed": facts.seed,
+            "probe_user": facts.probe_user,
             "data": self.options.data.is_some(),
             "up_ms": boottime_ms(),
             "units": units,
