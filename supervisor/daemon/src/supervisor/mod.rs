@@ -11,6 +11,7 @@
 
 mod adopt;
 mod effects;
+mod facts;
 mod report;
 mod serve;
 
