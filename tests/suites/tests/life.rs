@@ -496,5 +496,19 @@ fn sbin_poweroff_asks_init(life: &mut Life) -> anyhow::Result<()> {
         .vm
         .wait_exit("the machine to switch itself off", POWER_OFF)?;
     ensure!(exit.success(), "QEMU ended with {exit}");
+    let state = life.vm.status().snapshot();
+    ensure!(
+        state.stopping.as_deref() == Some("poweroff"),
+        "it was stopping for {:?}",
+        state.stopping
+    );
+    for name in KILLED {
+        let unit = state.units.get(name).context("a unit is gone")?;
+        ensure!(
+            unit.state == UnitState::Stopped,
+            "{name} was {:?} at the end",
+            unit.state
+        );
+    }
     Ok(())
 }
