@@ -576,6 +576,71 @@ fn all_come_up_and_go_down_in_reverse_order() {
     );
 }
 
+/// networkd stands on the coldplug, which stands on udevd.
+#[test]
+fn a_one_shot_that_is_done_passes_the_order_of_the_stop_on() {
+    let unit = |name: &str, rest: &str| {
+        parse_unit(
+            name,
+            name,
+            &format!("description = \"x\"\nexec = [\"/x\"]\n{rest}"),
+        )
+        .unwrap()
+    };
+    let mut system = System::new(vec![
+        unit("low", "type = \"service\"\n"),
+        unit("middle", "type = \"oneshot\"\nrequires = [\"low\"]\n"),
+        unit("top", "type = \"service\"\nrequires = [\"middle\"]\n"),
+    ])
+    .unwrap();
+    system.step(0, Input::StartWanted).unwrap();
+    for (pid, name) in [(1, "low"), (2, "middle"), (3, "top")] {
+        let mut event = |event| {
+            system
+                .step(
+                    0,
+                    Input::Unit {
+                        unit: name.to_owned(),
+                        event,
+                    },
+                )
+                .unwrap()
+        };
+        event(Event::Spawned { run: 1, pid });
+        event(Event::Executed { run: 1 });
+        if name == "middle" {
+            event(Event::Exited {
+                run: 1,
+                status: ExitStatus::Code(0),
+            });
+            event(Event::Emptied { run: 1 });
+        }
+    }
+    let stops = |effects: Vec<Effect>| -> Vec<String> {
+        let signalled = |effect| match effect {
+            Effect::Unit {
+                unit,
+                effect: UnitEffect::Signal { .. },
+            } => Some(unit),
+            Effect::Unit { .. } | Effect::Ended { .. } => None,
+        };
+        effects.into_iter().filter_map(signalled).collect()
+    };
+    let first = system.step(0, Input::End(Action::Poweroff)).unwrap();
+    assert_eq!(stops(first), ["top"]);
+    let top = |event| Input::Unit {
+        unit: "top".to_owned(),
+        event,
+    };
+    let exited = Event::Exited {
+        run: 1,
+        status: ExitStatus::Code(0),
+    };
+    system.step(0, top(exited)).unwrap();
+    let second = system.step(0, top(Event::Emptied { run: 1 })).unwrap();
+    assert_eq!(stops(second), ["low"]);
+}
+
 #[test]
 fn a_stopped_requirement_holds_those_above_and_brings_them_back() {
     let mut world = World::new();

@@ -1,6 +1,6 @@
 //! What the edge is told about those behind it. Derived from the units' states, never set.
 
-use atalaya_core::machine::{Machine, Requirements, State};
+use atalaya_core::machine::{Machine, Requirements, StartPhase, State};
 use atalaya_core::system::System;
 use atalaya_core::unit::Unit;
 use serde::Serialize;
@@ -90,6 +90,7 @@ pub fn describe(machine: &Machine) -> String {
         State::Stopped => "stopped".to_owned(),
         State::Waiting if reason.is_empty() => "waiting".to_owned(),
         State::Waiting => reason.to_owned(),
+        State::Starting(StartPhase::Working) => "at work".to_owned(),
         State::Starting(_) => "starting".to_owned(),
         State::Running if machine.is_ready() => "ready".to_owned(),
         State::Running if reason.is_empty() => "running, not ready".to_owned(),

@@ -125,10 +125,12 @@ impl System {
 
     /// Whether a unit that must stop before `name` is still active.
     fn is_needed(&self, name: &str) -> bool {
+        // A one-shot that is done has no process, but those above it may stand on what it did: it passes the order on.
         let active = |other: &str| {
-            self.members
-                .get(other)
-                .is_some_and(|member| member.machine.is_active() && !member.machine.is_stuck())
+            self.members.get(other).is_some_and(|member| {
+                let machine = &member.machine;
+                (machine.is_active() || *machine.state() == State::Done) && !machine.is_stuck()
+            })
         };
         if self.end.is_some() {
             self.graph.followers(name).any(active)

@@ -63,7 +63,7 @@ impl Supervisor {
                 FromInit::Welcome { deaths, .. } if deaths > 0 => {
                     self.say(
                         "atalayad",
-                        &format!("started again, {deaths} deaths so far in this boot"),
+                        &format!("started again after its death number {deaths} in this boot"),
                     );
                 }
                 FromInit::Welcome { .. } | FromInit::KeptEnd => {}

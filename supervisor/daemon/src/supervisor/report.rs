@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use atalaya_core::machine::{Machine, State};
+use atalaya_core::machine::{Machine, StartPhase, State};
 use atalaya_core::unit::Kind;
 
 use super::Supervisor;
@@ -124,6 +124,7 @@ impl Supervisor {
         let worth_a_line = match (machine.state(), unit.kind) {
             (State::Waiting, _)
             | (State::Starting(_), Kind::Service)
+            | (State::Starting(StartPhase::Working), Kind::Oneshot)
             | (State::Stopped, Kind::Oneshot) => false,
             (State::Starting(_) | State::Done, Kind::Oneshot)
             | (State::Stopped | State::Done, Kind::Service)
