@@ -288,8 +288,9 @@ fn disk_sources(project: &Project, work: &Path, kernel: &str) -> Result<PathBuf>
     let sources = work.join("mkosi");
     process::run(
         "copying the image's description",
+        // -L: where a project's folder is but a link to another's, that one must not be changed.
         Command::new("cp")
-            .arg("-r")
+            .arg("-rL")
             .arg(project.image_sources())
             .arg(&sources),
         &project.logs().join("copy.log"),
@@ -331,4 +332,27 @@ fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {
             object: "the manifest".to_owned(),
             source: source.into(),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_is_never_changed_even_where_it_is_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().join("real");
+        let file = real.join("mkosi.repart/20-root-a.conf");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::File::create(&file).unwrap();
+        let root = folder.path().join("project");
+        let work = root.join("build/work");
+        fs::create_dir_all(&work).unwrap();
+        std::os::unix::fs::symlink(&real, root.join("image")).unwrap();
+        let project = Project::new(root, None);
+        let copy = disk_sources(&project, &work, "6.0").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "");
+        let text = fs::read_to_string(copy.join("mkosi.repart/20-root-a.conf")).unwrap();
+        assert_eq!(text, "ExcludeFiles=/usr/lib/modules/6.0/vmlinuz\n");
+    }
 }
