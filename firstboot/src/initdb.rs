@@ -134,13 +134,24 @@ fn make_cluster(plan: &Plan, unfinished: &Path) -> Result<(), InitdbError> {
         LocaleProvider::Builtin => command.arg("--locale-provider=builtin"),
         LocaleProvider::Libc => command.arg("--locale-provider=libc"),
     };
-    command.stdin(Stdio::null());
-    finish(
-        "initdb",
-        &plan.programs.join("initdb"),
-        command.spawn(),
-        None,
-    )
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| InitdbError::Start {
+            program: plan.programs.join("initdb"),
+            source,
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    // What it says on the way to success would only alarm: that there are no system locales, that it did not sync.
+    for said in [&output.stdout, &output.stderr] {
+        eprint!("{}", String::from_utf8_lossy(said));
+    }
+    Err(InitdbError::Failed {
+        step: "initdb",
+        status: output.status,
+    })
 }
 
 /// Runs SQL, a statement a line, in a server that listens nowhere.
@@ -168,12 +179,7 @@ fn single_user(
         .stdin(Stdio::piped())
         // The prompt; errors go to standard error.
         .stdout(Stdio::null());
-    finish(
-        step,
-        &plan.programs.join("postgres"),
-        command.spawn(),
-        Some(sql),
-    )
+    finish(step, &plan.programs.join("postgres"), command.spawn(), sql)
 }
 
 fn program(plan: &Plan, name: &str) -> Command {
@@ -191,16 +197,16 @@ fn finish(
     step: &'static str,
     program: &Path,
     child: io::Result<std::process::Child>,
-    input: Option<&str>,
+    input: &str,
 ) -> Result<(), InitdbError> {
     let started = |source| InitdbError::Start {
         program: program.to_owned(),
         source,
     };
     let mut child = child.map_err(started)?;
-    if let (Some(mut pipe), Some(text)) = (child.stdin.take(), input) {
+    if let Some(mut pipe) = child.stdin.take() {
         // A program that dies early closes the pipe; its exit status says more than this error.
-        drop(pipe.write_all(text.as_bytes()));
+        drop(pipe.write_all(input.as_bytes()));
     }
     let status = child.wait().map_err(started)?;
     if status.success() {

@@ -240,16 +240,21 @@ pub fn log_line(line: &Value) -> String {
     )
 }
 
-/// Whatever the probe says, one line for each field.
+/// A row for each step of the probe's report. What is no such report is shown as it is.
 pub fn probe(result: &Value) -> String {
-    match result.as_object() {
-        Some(fields) => fields
-            .keys()
-            .map(|key| format!("{key:<16} {}", text(result, key)))
-            .collect::<Vec<_>>()
-            .join("\n"),
-        None => harmless(&result.to_string()),
+    let steps = list(result, "steps");
+    if steps.is_empty() {
+        return harmless(&result.to_string());
     }
+    let row = |step: &Value| {
+        let (sign, words) = if step.get("ok") == Some(&Value::Bool(true)) {
+            ("ok", format!("{} ms", text(step, "ms")))
+        } else {
+            ("FAILED", text(step, "error"))
+        };
+        format!("{:<12} {sign:<7} {words}", text(step, "step"))
+    };
+    steps.iter().map(row).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -297,5 +302,17 @@ mod tests {
     fn nothing_that_a_unit_says_moves_the_cursor() {
         let shown = log_line(&json!({ "t": "t", "unit": "u", "line": "a\u{1b}[31mb\rc" }));
         assert!(!shown.chars().any(char::is_control), "{shown:?}");
+    }
+
+    #[test]
+    fn each_step_of_the_probe_has_a_row_and_a_failed_one_says_why() {
+        let shown = probe(&json!({ "ok": false, "steps": [
+            { "step": "log-in", "ok": true, "ms": 94, "error": null },
+            { "step": "post", "ok": false, "ms": 3, "error": "the server answered 503" },
+        ] }));
+        assert_eq!(
+            shown,
+            "log-in       ok      94 ms\npost         FAILED  the server answered 503"
+        );
     }
 }

@@ -22,7 +22,7 @@ use place::{Place, State};
 use plan::Step;
 use std::path::PathBuf;
 use std::time::Duration;
-use stop::StopSignal;
+use stop::{Foreground, StopSignal};
 
 /// From the power button to the end of QEMU; PostgreSQL may need minutes to write everything out.
 const POWER_OFF: Duration = Duration::from_secs(330);
@@ -104,6 +104,7 @@ pub enum RunError {
 
 /// Builds, boots and stays.
 pub fn run(project: &Project, build: &pipeline::Options, options: &Options) -> Result<()> {
+    let _foreground = Foreground::take();
     let stop = StopSignal::install()?;
     let place = Place::open(project, options.folder.as_deref())?;
     let state = if options.fresh { None } else { place.state()? };

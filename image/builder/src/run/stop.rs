@@ -1,8 +1,12 @@
-//! SIGINT and SIGTERM: counted, never fatal, so that the machine is always shut down in order.
+//! SIGINT, SIGTERM and SIGHUP: counted, never fatal, so that the machine is always shut down in order.
+//! And the terminal's foreground, so that Ctrl-C reaches this program alone.
 
 use super::RunError;
 use crate::error::{Error, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{Pid, getpgrp, getpid, setpgid, tcgetpgrp, tcsetpgrp};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +21,7 @@ pub struct StopSignal {
 impl StopSignal {
     pub fn install() -> Result<Self> {
         let count = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
             let count = Arc::clone(&count);
             // signal_hook::low_level::register would need unsafe; a thread that reads signals does not.
             let mut signals =
@@ -70,5 +74,40 @@ impl StopSignal {
             std::thread::sleep(LOOK);
         }
         true
+    }
+}
+
+/// While it lives, the terminal's keys reach this program's process group and not the one it was started in. Else Ctrl-C
+/// would also end `make`, which would report an error although the machine was shut down in order.
+pub struct Foreground {
+    terminal: File,
+    before: Pid,
+}
+
+impl Foreground {
+    /// None where there is no terminal or somebody else has its foreground. To be called before any thread is started:
+    /// it blocks Ctrl-Z, because the shell that could wake this program again would not know of it.
+    pub fn take() -> Option<Self> {
+        let terminal = File::open("/dev/tty").ok()?;
+        let before = tcgetpgrp(&terminal).ok()?;
+        if before != getpgrp() {
+            return None;
+        }
+        let mut blocked = SigSet::empty();
+        blocked.add(Signal::SIGTSTP);
+        // A background process that takes the foreground is stopped by this one.
+        blocked.add(Signal::SIGTTOU);
+        blocked.thread_block().ok()?;
+        setpgid(Pid::from_raw(0), Pid::from_raw(0)).ok()?;
+        tcsetpgrp(&terminal, getpid()).ok()?;
+        Some(Self { terminal, before })
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        if let Err(error) = tcsetpgrp(&self.terminal, self.before) {
+            eprintln!("failed to give the terminal's foreground back: {error}");
+        }
     }
 }
