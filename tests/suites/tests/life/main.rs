@@ -51,6 +51,10 @@ fn main() -> ExitCode {
             step("probe", probe),
             step("data_fills_the_disk", data_fills_the_disk),
             step(
+                "temporary_files_cannot_fill_the_disk",
+                temporary_files_cannot_fill_the_disk,
+            ),
+            step(
                 "password_of_the_seed_is_nowhere",
                 password_of_the_seed_is_nowhere,
             ),
@@ -258,6 +262,27 @@ fn data_fills_the_disk(life: &mut Life) -> anyhow::Result<()> {
         size > 14 * GIB,
         "/data has {size} bytes on a disk of 20 GiB"
     );
+    Ok(())
+}
+
+/// Mattermost's temporary directory takes 1 GiB and not 3, though the disk has room for more.
+fn temporary_files_cannot_fill_the_disk(life: &mut Life) -> anyhow::Result<()> {
+    const FOLDER: &str = "/data/tmp/mattermost";
+    let agent = life.vm.agent()?;
+    let path = format!("{FOLDER}/large");
+    let size_after = |command: &str| -> anyhow::Result<u64> {
+        agent.exec(&["/usr/sbin/xfs_io", "-f", "-c", command, &path])?;
+        let entries = agent.list(FOLDER, false)?;
+        let entry = entries.iter().find(|entry| entry.path == path);
+        Ok(entry.context("the file was not made")?.size)
+    };
+    let (fits, too_large) = (size_after("falloc 0 1g")?, size_after("falloc 0 3g")?);
+    size_after("truncate 0")?;
+    ensure!(
+        fits == GIB,
+        "1 GiB was asked for, the file has {fits} bytes"
+    );
+    ensure!(too_large < 3 * GIB, "3 GiB of temporary files were taken");
     Ok(())
 }
 
