@@ -52,11 +52,35 @@ impl Ground {
         self.root.join(name)
     }
 
-    /// Writes a unit file; GROUND in it is this ground's root.
+    /// Writes a unit file; GROUND in it is this ground's root, PROGRAM this executable where units can see it.
     pub fn unit(&self, name: &str, text: &str) {
         let text = text.replace("GROUND", &self.root.to_string_lossy());
+        let text = if text.contains("PROGRAM") {
+            text.replace("PROGRAM", &self.program().to_string_lossy())
+        } else {
+            text
+        };
         let text = format!("description = \"{name}\"\n{text}");
         put(&self.root.join("units").join(format!("{name}.toml")), &text);
+    }
+
+    /// Units have a /tmp of their own. Where the project itself lies in /tmp, they get a copy beside it.
+    fn program(&self) -> PathBuf {
+        let own = std::env::current_exe().unwrap();
+        if !own.starts_with("/tmp") {
+            return own;
+        }
+        fs::create_dir_all(self.beside()).unwrap();
+        let copy = self.beside().join("program");
+        if !copy.exists() {
+            fs::copy(own, &copy).unwrap();
+        }
+        copy
+    }
+
+    /// /run may forbid programs.
+    fn beside(&self) -> PathBuf {
+        Path::new("/var/tmp").join(self.root.file_name().unwrap())
     }
 
     pub fn arguments(&self) -> Vec<String> {
@@ -221,6 +245,7 @@ impl Drop for Ground {
         }
         drop(cgroup.remove());
         drop(fs::remove_dir_all(&self.root));
+        drop(fs::remove_dir_all(self.beside()));
     }
 }
 
@@ -294,12 +319,8 @@ pub fn free_port() -> u16 {
 }
 
 /// The line of a unit file that runs this executable as a unit.
-pub fn program() -> String {
-    let own = std::env::current_exe().unwrap();
-    format!(
-        "exec = [\"{}\", \"--exact\", \"unit_program\", \"--nocapture\"]\n",
-        own.display()
-    )
+pub fn program() -> &'static str {
+    "exec = [\"PROGRAM\", \"--exact\", \"unit_program\", \"--nocapture\"]\n"
 }
 
 /// To be called by a test named `unit_program`: plays the role that the environment names, or is an empty test.
