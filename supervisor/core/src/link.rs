@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of everything in this module.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The longest message, in bytes.
 pub const LIMIT: usize = 64 * 1024;
 /// The most descriptors in one `Keep`.
@@ -48,6 +48,26 @@ pub enum Status {
     Signal(i32),
 }
 
+/// How a run is ended. init needs it only when it has to do without atalayad.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopOrder {
+    /// For people.
+    pub description: String,
+    /// The name of its cgroup below `units`, such as `postgres.3`.
+    pub cgroup: String,
+    /// The main process, once there is one.
+    pub pid: Option<i32>,
+    /// Units of a higher level are stopped first; those of one level together.
+    pub level: u32,
+    /// First to the main process.
+    pub signal: i32,
+    pub timeout_ms: u64,
+    /// Then this one, unless it is SIGKILL.
+    pub then: i32,
+    /// Then SIGKILL to all that is in the cgroup.
+    pub then_timeout_ms: u64,
+}
+
 /// atalayad to init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -60,6 +80,9 @@ pub enum ToInit {
     Keep {
         name: String,
         record: String,
+        /// In the record of a run: what init must know to end it without atalayad.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop: Option<StopOrder>,
     },
     Drop {
         name: String,
@@ -88,6 +111,15 @@ pub enum FromInit {
     },
     /// One record that an earlier atalayad left, with its descriptors.
     Kept { name: String, record: String },
+    /// While nobody read them, init took the log pipe of the run kept under `name` empty: its newest bytes come as the one
+    /// descriptor (a memfd), `dropped` bytes before them are lost. After the run's `Kept`.
+    Drained { name: String, dropped: u64 },
+    /// In that time the run kept under `name` sent this notify message, whose sender init has checked. After its `Kept`.
+    Notified {
+        name: String,
+        pid: i32,
+        text: String,
+    },
     /// All records have been told.
     KeptEnd,
     /// A process of a unit ended as a child of PID 1: the unit's own, or one that it orphaned. Told again after every `Hello` until acknowledged.
@@ -145,8 +177,8 @@ mod tests {
     #[test]
     fn the_wire_format_is_the_documented_one() {
         assert_eq!(
-            wire(&ToInit::Hello { version: 1 }),
-            r#"{"type":"hello","version":1}"#
+            wire(&ToInit::Hello { version: 2 }),
+            r#"{"type":"hello","version":2}"#
         );
         assert_eq!(wire(&ToInit::Heartbeat), r#"{"type":"heartbeat"}"#);
         assert_eq!(
@@ -180,6 +212,7 @@ mod tests {
         let message = ToInit::Keep {
             name: "x".into(),
             record: "y".repeat(LIMIT),
+            stop: None,
         };
         assert!(matches!(encode(&message), Err(LinkError::TooLong(_))));
     }
@@ -187,7 +220,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_record_comes_back_as_it_was(name in ".{0,40}", record in ".{0,400}") {
-            let message = ToInit::Keep { name, record };
+            let message = ToInit::Keep { name, record, stop: None };
             let bytes = encode(&message).unwrap();
             prop_assert_eq!(decode::<ToInit>(&bytes).unwrap(), message);
         }

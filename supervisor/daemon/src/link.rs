@@ -79,6 +79,8 @@ impl Link {
                 FromInit::KeptEnd => return Ok(messages),
                 FromInit::Welcome { .. }
                 | FromInit::Kept { .. }
+                | FromInit::Drained { .. }
+                | FromInit::Notified { .. }
                 | FromInit::Exited { .. }
                 | FromInit::Request { .. } => messages.push(message),
             }

@@ -136,7 +136,7 @@ impl<'a> Init<'a> {
                     self.send(exit, &[]);
                 }
             }
-            ToInit::Keep { name, record } => drop(self.kept.insert(name, (record, fds))),
+            ToInit::Keep { name, record, .. } => drop(self.kept.insert(name, (record, fds))),
             ToInit::Drop { name } => drop(self.kept.remove(&name)),
             ToInit::Ack { seq } => drop(self.exits.remove(&seq)),
             ToInit::Shutdown { action, .. } => self.shutdown = Some(action),

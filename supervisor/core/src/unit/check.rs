@@ -181,13 +181,6 @@ fn check_sandbox(unit: &Unit) -> Result<(), Refused> {
         return refuse(&["resources", "tasks_max"], "must be at least 1");
     }
     let sandbox = &unit.sandbox;
-    if sandbox.pid_namespace {
-        // Its first process would be an init: deaf to SIGTERM, and to be reaped by.
-        return refuse(
-            &["sandbox", "pid_namespace"],
-            "only false is allowed: a unit must not become an init",
-        );
-    }
     for (key, mounts) in [("data", &sandbox.data), ("data_read", &sandbox.data_read)] {
         if mounts
             .iter()

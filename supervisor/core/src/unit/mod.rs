@@ -9,8 +9,9 @@ mod values;
 pub use check::Refused;
 pub use parse::{UnitError, parse_unit};
 pub use schema::{
-    DataMount, Kind, Ready, ReadyKind, RequirementLost, Resources, Restart, RestartPolicy,
-    RuntimeDirectory, Sandbox, Stop, Unit,
+    CredentialFile, DataMount, Kind, Listen, Liveness, LivenessKind, Ready, ReadyKind, Reload,
+    RequirementLost, Resources, Restart, RestartPolicy, RuntimeDirectory, Sandbox, Stop, Timer,
+    Unit,
 };
 pub use values::{Capability, DataSource, MemoryMax, Mode, Rlimit, SignalName};
 

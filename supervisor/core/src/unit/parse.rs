@@ -164,11 +164,7 @@ data = [{ source = "gen:postgres", path = "/var/lib/postgresql", create = true }
                 5,
                 "sandbox.exec_paths",
             ),
-            (
-                "[sandbox]\npid_namespace = true\n",
-                5,
-                "must not become an init",
-            ),
+            ("[sandbox]\npid_namespace = true\n", 5, "unknown field"),
             ("requires = [\"Big\"]\n", 4, "cannot be a unit's name"),
             (
                 "runtime_directories = [{ path = \"/etc/x\", mode = \"0755\" }]\n",

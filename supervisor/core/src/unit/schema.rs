@@ -54,8 +54,21 @@ pub struct Unit {
     /// Made once per boot and never again, because others bind them.
     #[serde(default)]
     pub runtime_directories: Vec<RuntimeDirectory>,
+    /// Sockets that atalayad opens and passes on (LISTEN_FDS), so that a restart refuses no connection.
+    #[serde(default)]
+    pub listen: Vec<Listen>,
+    /// Files that the unit alone may read, below $CREDENTIALS_DIRECTORY.
+    #[serde(default)]
+    pub credentials: Vec<CredentialFile>,
     #[serde(default)]
     pub ready: Ready,
+    #[serde(default)]
+    pub liveness: Option<Liveness>,
+    #[serde(default)]
+    pub reload: Option<Reload>,
+    /// One-shots only: run again and again.
+    #[serde(default)]
+    pub timer: Option<Timer>,
     #[serde(default)]
     pub stop: Stop,
     #[serde(default)]
@@ -92,6 +105,91 @@ pub struct RuntimeDirectory {
     pub mode: Mode,
 }
 
+/// A listening TCP socket. Its address stands here or in a rendered TOML file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Its name in LISTEN_FDNAMES.
+    pub name: String,
+    /// IP address and port.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// The rendered file and the key in it, read at each start.
+    #[serde(default)]
+    pub file: Option<String>,
+    #[serde(default)]
+    pub key: Option<String>,
+}
+
+/// A secret for the unit: copied at each start into memory that is its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialFile {
+    /// Its name below $CREDENTIALS_DIRECTORY.
+    pub name: String,
+    /// Where atalayad finds it.
+    pub source: String,
+}
+
+/// How it is known that the unit is not stuck. It counts only while all that it requires is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Liveness {
+    pub kind: LivenessKind,
+    /// For `http`: as for readiness.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// For `exec`: as for readiness.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Time between two checks, in milliseconds (http, exec).
+    #[serde(default = "default_liveness_interval")]
+    pub interval_ms: u64,
+    /// An answer that takes longer is a failure; for `watchdog`: so long without WATCHDOG=1 and it is stuck. Milliseconds.
+    #[serde(default = "default_liveness_timeout")]
+    pub timeout_ms: u64,
+    /// So many failures in a row, and the unit is restarted (http, exec).
+    #[serde(default = "default_threshold")]
+    pub threshold: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LivenessKind {
+    /// WATCHDOG=1 by sd_notify.
+    Watchdog,
+    Http,
+    Exec,
+}
+
+/// How the unit takes up a changed configuration while it runs: by a signal to its main process, or by a command that is
+/// run in its sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    #[serde(default)]
+    pub signal: Option<SignalName>,
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// A reload that takes longer has failed; the unit runs on. Seconds.
+    #[serde(default = "default_reload_timeout")]
+    pub timeout_s: u64,
+}
+
+/// When a one-shot is run again. All times are of a clock that nobody sets (CLOCK_BOOTTIME).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timer {
+    /// From the time at which all that it requires is ready to the first run, in seconds.
+    #[serde(default)]
+    pub first_s: u64,
+    /// From the end of one run to the next, in seconds.
+    pub every_s: u64,
+    /// Up to so many seconds later, by chance.
+    #[serde(default)]
+    pub spread_s: u64,
+}
+
 /// How it is known that others may rely on the unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -101,7 +199,8 @@ pub struct Ready {
     pub address: Option<String>,
     /// For `http`: plain http to an IP address; an answer of 200 is ready.
     pub url: Option<String>,
-    /// For `exec`: run as the unit itself, in its sandbox; exit status 0 is ready.
+    /// For `exec`: run as the unit itself, in its sandbox; exit status 0 is ready. For `notify` it may be given too: then it
+    /// is run from READY=1 on, because a unit can lose its readiness without a word. Its last line of output is the reason.
     pub command: Vec<String>,
     /// Time between two checks until the unit is ready, in milliseconds.
     pub interval_ms: u64,
@@ -218,6 +317,10 @@ pub struct Resources {
     pub tasks_max: Option<u32>,
     /// 1 to 10000; 100 is everybody's.
     pub cpu_weight: Option<u32>,
+    /// Hundredths of one processor: 150 is one and a half.
+    pub cpu_percent: Option<u32>,
+    /// 1 to 10000; 100 is everybody's.
+    pub io_weight: Option<u32>,
 }
 
 /// What the unit sees and may do. The default is: nothing of /data, no device but the harmless, no capability.
@@ -228,7 +331,14 @@ pub struct Sandbox {
     pub shell: bool,
     /// false: a network of its own with nothing but a loopback.
     pub network: bool,
-    pub pid_namespace: bool,
+    /// Shares System V and POSIX memory with the machine: only for those whose locks against a second start need it.
+    pub machine_ipc: bool,
+    /// Sees the processes of other users in /proc.
+    pub all_processes: bool,
+    /// Groups of system calls beside the common ones, or single ones; all others end in EPERM.
+    pub syscalls: Vec<String>,
+    /// Places below /run that it may write to, besides its own runtime directories.
+    pub writable: Vec<String>,
     /// In the bounding and the ambient set.
     pub capabilities: Vec<Capability>,
     /// Every capability, /data and the real /dev; for the few that set the machine up.
@@ -246,7 +356,10 @@ impl Default for Sandbox {
         Self {
             shell: false,
             network: true,
-            pid_namespace: false,
+            machine_ipc: false,
+            all_processes: false,
+            syscalls: Vec::new(),
+            writable: Vec::new(),
             capabilities: Vec::new(),
             privileged: false,
             devices: false,
@@ -273,6 +386,22 @@ pub struct DataMount {
 
 fn yes() -> bool {
     true
+}
+
+fn default_liveness_interval() -> u64 {
+    10_000
+}
+
+fn default_liveness_timeout() -> u64 {
+    5_000
+}
+
+fn default_threshold() -> u32 {
+    3
+}
+
+fn default_reload_timeout() -> u64 {
+    30
 }
 
 fn default_user() -> String {

@@ -66,7 +66,10 @@ impl Supervisor {
                         &format!("started again after its death number {deaths} in this boot"),
                     );
                 }
-                FromInit::Welcome { .. } | FromInit::KeptEnd => {}
+                FromInit::Drained { .. }
+                | FromInit::Notified { .. }
+                | FromInit::Welcome { .. }
+                | FromInit::KeptEnd => {}
             }
         }
         let mut restored = Vec::new();
@@ -151,6 +154,8 @@ impl Supervisor {
             FromInit::Exited { .. }
             | FromInit::Welcome { .. }
             | FromInit::Kept { .. }
+            | FromInit::Drained { .. }
+            | FromInit::Notified { .. }
             | FromInit::KeptEnd
             | FromInit::Request { .. } => None,
         });
@@ -175,6 +180,7 @@ impl Supervisor {
             self.tell_init(&ToInit::Keep {
                 name: "system".to_owned(),
                 record,
+                stop: None,
             });
         }
     }

@@ -314,6 +314,7 @@ impl Supervisor {
             self.tell_init(&ToInit::Keep {
                 name: unit_record(name),
                 record,
+                stop: None,
             });
         }
     }
@@ -331,6 +332,7 @@ impl Supervisor {
         let message = ToInit::Keep {
             name: run_record(name, run),
             record: String::new(),
+            stop: None,
         };
         if let Err(error) = self.link.send(&message, &fds) {
             self.hub.push("atalayad", &format!("{error:#}"));

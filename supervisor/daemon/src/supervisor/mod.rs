@@ -232,7 +232,11 @@ impl Supervisor {
                 };
                 self.end(action, source);
             }
-            FromInit::Welcome { .. } | FromInit::Kept { .. } | FromInit::KeptEnd => {}
+            FromInit::Welcome { .. }
+            | FromInit::Kept { .. }
+            | FromInit::Drained { .. }
+            | FromInit::Notified { .. }
+            | FromInit::KeptEnd => {}
         }
     }
 

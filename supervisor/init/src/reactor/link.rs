@@ -145,7 +145,7 @@ impl Link {
         match link::decode::<ToInit>(&received.bytes) {
             Ok(message) => {
                 match &message {
-                    ToInit::Keep { name, record } => {
+                    ToInit::Keep { name, record, .. } => {
                         if let Err(error) =
                             self.kept.keep(name.clone(), record.clone(), received.fds)
                         {

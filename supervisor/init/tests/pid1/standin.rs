@@ -87,6 +87,7 @@ fn obey(link: &OwnedFd, command: &Value) -> Value {
             &ToInit::Keep {
                 name: text("keep"),
                 record: text("record"),
+                stop: None,
             },
             &borrowed,
         );
