@@ -42,6 +42,7 @@ fn follow(
         for effect in system.step(0, input).unwrap() {
             let (unit, effect) = match effect {
                 Effect::Unit { unit, effect } => (unit, effect),
+                Effect::Forget { .. } => continue,
                 Effect::Ended { stuck, .. } => {
                     assert!(stuck.is_empty());
                     ended = true;
@@ -75,6 +76,9 @@ fn follow(
                 UnitEffect::Persist
                 | UnitEffect::StartReadiness { .. }
                 | UnitEffect::StopReadiness { .. }
+                | UnitEffect::StartLiveness { .. }
+                | UnitEffect::StopLiveness { .. }
+                | UnitEffect::Reload { .. }
                 | UnitEffect::Retire { .. } => Vec::new(),
             };
             inputs.extend(events.into_iter().map(|event| Input::Unit {

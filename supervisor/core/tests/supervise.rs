@@ -139,6 +139,7 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Unit { unit, effect } => self.effect(&unit, effect),
+                Effect::Forget { .. } => {}
                 Effect::Ended { stuck, .. } => {
                     assert!(self.ended.is_none(), "the end is told once");
                     self.ended = Some(stuck);
@@ -195,7 +196,10 @@ impl World {
             UnitEffect::Persist
             | UnitEffect::Signal { .. }
             | UnitEffect::StartReadiness { .. }
-            | UnitEffect::StopReadiness { .. } => {}
+            | UnitEffect::StopReadiness { .. }
+            | UnitEffect::StartLiveness { .. }
+            | UnitEffect::StopLiveness { .. }
+            | UnitEffect::Reload { .. } => {}
         }
     }
 
@@ -622,7 +626,7 @@ fn a_one_shot_that_is_done_passes_the_order_of_the_stop_on() {
                 unit,
                 effect: UnitEffect::Signal { .. },
             } => Some(unit),
-            Effect::Unit { .. } | Effect::Ended { .. } => None,
+            Effect::Unit { .. } | Effect::Forget { .. } | Effect::Ended { .. } => None,
         };
         effects.into_iter().filter_map(signalled).collect()
     };
@@ -782,7 +786,7 @@ fn a_stubborn_unit_is_asked_twice_and_then_killed() {
                 assert_eq!(unit, "app");
                 Some(effect)
             }
-            Effect::Unit { .. } | Effect::Ended { .. } => None,
+            Effect::Unit { .. } | Effect::Forget { .. } | Effect::Ended { .. } => None,
         })
         .collect();
     assert_eq!(

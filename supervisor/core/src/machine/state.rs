@@ -183,6 +183,50 @@ pub enum Event {
     Adopted {
         pid: Option<i32>,
     },
+    /// A person, or a changed rendering, wants its configuration read again.
+    Reload,
+    /// The unit says that it is reading its configuration: RELOADING=1.
+    Reloading {
+        run: u32,
+    },
+    /// The command of a reload has ended.
+    ReloadDone {
+        run: u32,
+        error: Option<String>,
+    },
+    /// The answer to a liveness check; an error is a failure. For a watchdog: the unit itself says that it is stuck
+    /// (WATCHDOG=trigger).
+    Alive {
+        run: u32,
+        error: Option<String>,
+    },
+    /// WATCHDOG=1.
+    Petted {
+        run: u32,
+    },
+    /// WATCHDOG_USEC: from now on the unit wants this limit, in milliseconds.
+    WatchdogLimit {
+        run: u32,
+        ms: u64,
+    },
+    /// EXTEND_TIMEOUT_USEC: the unit needs so many milliseconds from now.
+    Extend {
+        run: u32,
+        ms: u64,
+    },
+    /// MAINPID: another process of its cgroup is the main one from now on.
+    MainPid {
+        run: u32,
+        pid: i32,
+    },
+    /// The kernel killed in its cgroup for lack of memory. Comes before Exited, if that follows.
+    Oom {
+        run: u32,
+    },
+    /// Whether its data can be used; otherwise why not. Told only to units that have some.
+    Ground(Option<String>),
+    /// A person takes note of a failure: Failed is cleared and the window is empty again.
+    Reset,
     /// Time has passed.
     Tick,
 }
@@ -204,10 +248,23 @@ pub enum Effect {
     KillCgroup {
         run: u32,
     },
+    /// Begin to ask whether it is ready: tcp, http, exec; where a unit that notifies has a command too, from READY=1 on.
     StartReadiness {
         run: u32,
     },
     StopReadiness {
+        run: u32,
+    },
+    /// Begin to ask whether it is stuck (http, exec) and tell every answer as [`Event::Alive`]. A watchdog needs nobody who
+    /// asks: its limit is kept here.
+    StartLiveness {
+        run: u32,
+    },
+    StopLiveness {
+        run: u32,
+    },
+    /// Send the signal of the unit's `reload`, or run its command and tell [`Event::ReloadDone`].
+    Reload {
         run: u32,
     },
     /// Nothing of the run is left.

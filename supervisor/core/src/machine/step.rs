@@ -48,6 +48,17 @@ impl Machine {
             }
             Event::Emptied { run } => self.on_emptied(unit, now_ms, run, &mut effects),
             Event::Adopted { pid } => self.on_adopted(unit, now_ms, pid, &mut effects),
+            Event::Reload
+            | Event::Reloading { .. }
+            | Event::ReloadDone { .. }
+            | Event::Alive { .. }
+            | Event::Petted { .. }
+            | Event::WatchdogLimit { .. }
+            | Event::Extend { .. }
+            | Event::MainPid { .. }
+            | Event::Oom { .. }
+            | Event::Ground(_)
+            | Event::Reset => {}
             Event::Tick => self.on_tick(unit, now_ms, &mut effects),
         }
         effects

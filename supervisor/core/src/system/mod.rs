@@ -25,6 +25,14 @@ pub enum Input {
     Start(String),
     Stop(String),
     Restart(String),
+    Reload(String),
+    /// Clears a failure; starts nothing.
+    Reset(String),
+    /// New unit files. Refused as a whole if they cannot be; what runs stays as it is. Units that are gone are stopped, new
+    /// wanted ones are started, changed ones are what they say at their next start.
+    Replace(Vec<Unit>),
+    /// Whether the units' data can be used.
+    Ground(Ground),
     Unit {
         unit: String,
         event: Event,
@@ -41,6 +49,10 @@ pub enum Effect {
         unit: String,
         effect: UnitEffect,
     },
+    /// The unit is no longer one: nothing of it need be kept.
+    Forget {
+        unit: String,
+    },
     /// No unit is active any more, or only some that cannot be killed, which are named.
     Ended {
         end: Action,
@@ -48,9 +60,25 @@ pub enum Effect {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no such unit")]
-pub struct NoSuchUnit;
+/// What units with data stand on. Without it they wait instead of starting, and say why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ground {
+    /// /data is there.
+    pub data: bool,
+    /// There is room on it.
+    pub space: bool,
+    /// For people: what is wrong.
+    pub why: String,
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no such unit")]
+    NoSuchUnit,
+    #[error("the units cannot be used")]
+    Units(#[from] GraphError),
+}
 
 #[derive(Clone, Debug)]
 struct Member {
@@ -102,8 +130,8 @@ impl System {
     ///
     /// # Errors
     /// The image no longer has such a unit.
-    pub fn restore(&mut self, name: &str, machine: Machine) -> Result<(), NoSuchUnit> {
-        let member = self.members.get_mut(name).ok_or(NoSuchUnit)?;
+    pub fn restore(&mut self, name: &str, machine: Machine) -> Result<(), Refusal> {
+        let member = self.members.get_mut(name).ok_or(Refusal::NoSuchUnit)?;
         member.was_up = is_up(&machine);
         member.machine = machine;
         Ok(())
@@ -146,7 +174,7 @@ impl System {
     ///
     /// # Errors
     /// The unit it names does not exist; nothing was changed.
-    pub fn step(&mut self, now_ms: u64, input: Input) -> Result<Vec<Effect>, NoSuchUnit> {
+    pub fn step(&mut self, now_ms: u64, input: Input) -> Result<Vec<Effect>, Refusal> {
         let mut effects = Vec::new();
         match input {
             Input::StartWanted => {
@@ -159,13 +187,13 @@ impl System {
             Input::Start(name) => self.start(now_ms, &name, &mut effects)?,
             Input::Stop(name) => {
                 if !self.members.contains_key(&name) {
-                    return Err(NoSuchUnit);
+                    return Err(Refusal::NoSuchUnit);
                 }
                 self.stopping.insert(name);
             }
             Input::Restart(name) => {
                 if !self.members.contains_key(&name) {
-                    return Err(NoSuchUnit);
+                    return Err(Refusal::NoSuchUnit);
                 }
                 if self.end.is_none() {
                     self.start_required(now_ms, &name, &mut effects)?;
@@ -173,6 +201,10 @@ impl System {
                     self.send(now_ms, &name, Event::Restart, &mut effects)?;
                 }
             }
+            Input::Reload(name) => self.send(now_ms, &name, Event::Reload, &mut effects)?,
+            Input::Reset(name) => self.send(now_ms, &name, Event::Reset, &mut effects)?,
+            Input::Replace(units) => drop(Graph::plan(&units)?),
+            Input::Ground(_) => {}
             Input::Unit { unit, event } => self.send(now_ms, &unit, event, &mut effects)?,
             Input::End(end) => {
                 if self.end.is_none() {
@@ -195,10 +227,10 @@ impl System {
         now_ms: u64,
         restored: Vec<(String, Option<i32>)>,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), NoSuchUnit> {
+    ) -> Result<(), Refusal> {
         for (name, _) in &restored {
             let requirements = self.requirements_of(name);
-            let member = self.members.get_mut(name).ok_or(NoSuchUnit)?;
+            let member = self.members.get_mut(name).ok_or(Refusal::NoSuchUnit)?;
             member.machine.learn_requirements(requirements);
         }
         for (name, pid) in restored {
@@ -214,17 +246,12 @@ impl System {
             .map(|member| member.unit.name.as_str())
     }
 
-    fn start(
-        &mut self,
-        now_ms: u64,
-        name: &str,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), NoSuchUnit> {
+    fn start(&mut self, now_ms: u64, name: &str, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         if self.end.is_some() {
             return if self.members.contains_key(name) {
                 Ok(())
             } else {
-                Err(NoSuchUnit)
+                Err(Refusal::NoSuchUnit)
             };
         }
         self.start_required(now_ms, name, effects)?;
@@ -237,11 +264,11 @@ impl System {
         now_ms: u64,
         name: &str,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), NoSuchUnit> {
-        let member = self.members.get(name).ok_or(NoSuchUnit)?;
+    ) -> Result<(), Refusal> {
+        let member = self.members.get(name).ok_or(Refusal::NoSuchUnit)?;
         for required in member.unit.requires.clone() {
             self.start_required(now_ms, &required, effects)?;
-            let member = self.members.get(&required).ok_or(NoSuchUnit)?;
+            let member = self.members.get(&required).ok_or(Refusal::NoSuchUnit)?;
             if self.stopping.contains(&required) || member.machine.desired() == Desired::Down {
                 self.start_one(now_ms, &required, effects)?;
             }
@@ -254,7 +281,7 @@ impl System {
         now_ms: u64,
         name: &str,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), NoSuchUnit> {
+    ) -> Result<(), Refusal> {
         self.stopping.remove(name);
         // What it needs may not be ready: the machine must know before it decides.
         let requirements = self.requirements_of(name);
@@ -268,8 +295,8 @@ impl System {
         name: &str,
         event: Event,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), NoSuchUnit> {
-        let member = self.members.get_mut(name).ok_or(NoSuchUnit)?;
+    ) -> Result<(), Refusal> {
+        let member = self.members.get_mut(name).ok_or(Refusal::NoSuchUnit)?;
         let of_unit = member.machine.step(&member.unit, now_ms, event);
         effects.extend(of_unit.into_iter().map(|effect| Effect::Unit {
             unit: name.to_owned(),

@@ -1,14 +1,10 @@
 //! What follows for the others from what happened to one: repeated until nothing more follows.
 
-use super::{Effect, NoSuchUnit, System, is_up};
+use super::{Effect, Refusal, System, is_up};
 use crate::machine::{Desired, Event, Machine, Requirements, State};
 
 impl System {
-    pub(super) fn settle(
-        &mut self,
-        now_ms: u64,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), NoSuchUnit> {
+    pub(super) fn settle(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         // Each round carries news one step along the graph at least, and no news goes round in a circle: the graph has none.
         for _ in 0..=self.members.len() * 4 {
             let before = effects.len();
@@ -28,7 +24,7 @@ impl System {
     }
 
     /// To units that require one whose process has ended.
-    fn tell_gone(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Result<bool, NoSuchUnit> {
+    fn tell_gone(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Result<bool, Refusal> {
         let mut told = false;
         for name in self.graph.order().to_vec() {
             let Some(member) = self.members.get_mut(&name) else {
@@ -59,7 +55,7 @@ impl System {
         now_ms: u64,
         name: &str,
         effects: &mut Vec<Effect>,
-    ) -> Result<bool, NoSuchUnit> {
+    ) -> Result<bool, Refusal> {
         let requirements = self.requirements_of(name);
         let Some(member) = self.members.get(name) else {
             return Ok(false);
@@ -77,7 +73,7 @@ impl System {
         now_ms: u64,
         name: &str,
         effects: &mut Vec<Effect>,
-    ) -> Result<bool, NoSuchUnit> {
+    ) -> Result<bool, Refusal> {
         let Some(member) = self.members.get(name) else {
             return Ok(false);
         };

@@ -9,9 +9,9 @@ mod values;
 pub use check::Refused;
 pub use parse::{UnitError, parse_unit};
 pub use schema::{
-    CredentialFile, DataMount, Kind, Listen, Liveness, LivenessKind, Ready, ReadyKind, Reload,
-    RequirementLost, Resources, Restart, RestartPolicy, RuntimeDirectory, Sandbox, Stop, Timer,
-    Unit,
+    CredentialFile, DataMount, KILL_LIMIT_MS, Kind, Listen, Liveness, LivenessKind, Ready,
+    ReadyKind, Reload, RequirementLost, Resources, Restart, RestartPolicy, RuntimeDirectory,
+    Sandbox, Stop, Timer, Unit,
 };
 pub use values::{Capability, DataSource, MemoryMax, Mode, Rlimit, SignalName};
 

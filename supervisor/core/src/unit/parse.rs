@@ -4,6 +4,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::check::check_unit;
 use super::schema::Unit;
+use super::values::Rlimit;
 
 /// A unit file that was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +40,7 @@ pub fn parse_unit(name: &str, file: &str, text: &str) -> Result<Unit, UnitError>
         )
     })?;
     name.clone_into(&mut unit.name);
+    unit.rlimits.entry(Rlimit::Core).or_insert(0);
     check_unit(&unit).map_err(|cause| {
         refused(
             offset_of(text, &cause.key),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::values::{Capability, DataSource, MemoryMax, Mode, Rlimit, SignalName};
 
 /// Anything that is supervised.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unit {
     /// From the file's name, never from the file.
@@ -77,6 +77,24 @@ pub struct Unit {
     pub resources: Resources,
     #[serde(default)]
     pub sandbox: Sandbox,
+}
+
+/// How long processes may take to die of SIGKILL before that is worth a word, in milliseconds. They die at once unless they
+/// wait for a device.
+pub const KILL_LIMIT_MS: u64 = 10_000;
+
+impl Unit {
+    /// How long a stop may take in all, in milliseconds: the first signal, the second, SIGKILL. What is left after that
+    /// cannot be killed, and nobody waits for it.
+    pub fn stop_bound_ms(&self) -> u64 {
+        let second = match self.stop.then {
+            SignalName::Kill => 0,
+            _ => self.stop.then_timeout_s.saturating_mul(1000),
+        };
+        (self.stop.timeout_s.saturating_mul(1000))
+            .saturating_add(second)
+            .saturating_add(KILL_LIMIT_MS)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +189,10 @@ pub struct Reload {
     pub signal: Option<SignalName>,
     #[serde(default)]
     pub command: Vec<String>,
+    /// For `signal`: the unit says READY=1 when it has read its configuration; otherwise the reload is done with the signal.
+    /// Not given: as it is for `ready.kind`.
+    #[serde(default)]
+    pub notifies: Option<bool>,
     /// A reload that takes longer has failed; the unit runs on. Seconds.
     #[serde(default = "default_reload_timeout")]
     pub timeout_s: u64,
@@ -308,7 +330,7 @@ pub enum RestartPolicy {
 }
 
 /// Limits of the unit's cgroup (v2).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Resources {
     pub memory_max: Option<MemoryMax>,

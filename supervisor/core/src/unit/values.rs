@@ -195,18 +195,40 @@ impl SignalName {
     }
 }
 
-/// The limits that a unit file can set.
+/// The limits that a unit file can set: all that Linux has (getrlimit(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rlimit {
+    /// Bytes of address space.
+    As,
+    /// Bytes of a core file. 0 if the file does not say otherwise: a core file would hold secrets.
+    Core,
+    /// Seconds of processor time.
+    Cpu,
+    /// Bytes of data segments.
+    Data,
+    /// Bytes of a file that is written.
+    Fsize,
+    /// File locks; Linux ignores it.
+    Locks,
+    /// Bytes of locked memory.
+    Memlock,
+    /// Bytes in POSIX message queues of the user.
+    Msgqueue,
+    /// 20 minus the lowest nice value that may be set: 0 to 40.
+    Nice,
     /// Open files.
     Nofile,
     /// Processes and threads of the user.
     Nproc,
-    /// Bytes of locked memory.
-    Memlock,
-    /// Bytes of a core file.
-    Core,
+    /// Bytes of resident memory; Linux ignores it.
+    Rss,
+    /// The highest real-time priority: 0 to 99.
+    Rtprio,
+    /// Microseconds of processor time without a blocking call under real-time scheduling.
+    Rttime,
+    /// Signals that wait for the user's processes.
+    Sigpending,
     /// Bytes of the stack.
     Stack,
 }

@@ -22,10 +22,21 @@ pub(super) fn set_limits(spec: &Spec) -> Result<(), Failure> {
     written.map_err(|error| Stage::Limits.fail("set oom_score_adj", error))?;
     for (limit, value) in &spec.rlimits {
         let resource = match limit {
+            Rlimit::As => Resource::RLIMIT_AS,
+            Rlimit::Core => Resource::RLIMIT_CORE,
+            Rlimit::Cpu => Resource::RLIMIT_CPU,
+            Rlimit::Data => Resource::RLIMIT_DATA,
+            Rlimit::Fsize => Resource::RLIMIT_FSIZE,
+            Rlimit::Locks => Resource::RLIMIT_LOCKS,
+            Rlimit::Memlock => Resource::RLIMIT_MEMLOCK,
+            Rlimit::Msgqueue => Resource::RLIMIT_MSGQUEUE,
+            Rlimit::Nice => Resource::RLIMIT_NICE,
             Rlimit::Nofile => Resource::RLIMIT_NOFILE,
             Rlimit::Nproc => Resource::RLIMIT_NPROC,
-            Rlimit::Memlock => Resource::RLIMIT_MEMLOCK,
-            Rlimit::Core => Resource::RLIMIT_CORE,
+            Rlimit::Rss => Resource::RLIMIT_RSS,
+            Rlimit::Rtprio => Resource::RLIMIT_RTPRIO,
+            Rlimit::Rttime => Resource::RLIMIT_RTTIME,
+            Rlimit::Sigpending => Resource::RLIMIT_SIGPENDING,
             Rlimit::Stack => Resource::RLIMIT_STACK,
         };
         setrlimit(resource, *value, *value).map_err(|error| {

@@ -28,6 +28,9 @@ impl Supervisor {
     pub(super) fn execute(&mut self, effect: Effect) {
         match effect {
             Effect::Unit { unit, effect } => self.execute_unit(&unit, effect),
+            Effect::Forget { unit } => self.tell_init(&ToInit::Drop {
+                name: unit_record(&unit),
+            }),
             Effect::Ended { end, stuck } => {
                 let left = if stuck.is_empty() {
                     String::new()
@@ -77,6 +80,9 @@ impl Supervisor {
                     task.abort();
                 }
             }
+            UnitEffect::StartLiveness { .. }
+            | UnitEffect::StopLiveness { .. }
+            | UnitEffect::Reload { .. } => {}
             UnitEffect::Retire { run } => {
                 self.lives.remove(unit);
                 self.tell_init(&ToInit::Drop {
