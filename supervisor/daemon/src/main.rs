@@ -38,9 +38,10 @@ fn supervise(options: Options) -> Result<()> {
             boot.trim(),
             options.data.as_ref().map(|data| data.join("logs")),
         );
-        let listener = api::bind(&options.run.join("control.sock"))?;
+        let viewer = api::Viewer::find();
+        let listener = api::bind(&options.run.join("control.sock"), viewer)?;
         let supervisor = Supervisor::new(options, system, link, hub.clone());
-        tokio::spawn(api::serve(listener, supervisor.outbox(), hub));
+        tokio::spawn(api::serve(listener, supervisor.outbox(), hub, viewer));
         supervisor.run().await
     })
 }

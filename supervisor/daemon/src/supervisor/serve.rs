@@ -19,6 +19,14 @@ pub enum Request {
     Start(String),
     Stop(String),
     Restart(String),
+    /// The chain from cause to state.
+    Why(String),
+    /// What it needs and what needs it.
+    Deps(String),
+    /// What took how long at the start.
+    Boot,
+    /// All that the screens on the consoles show.
+    Screen,
     End(Action),
 }
 
@@ -68,6 +76,14 @@ impl Supervisor {
             Request::Start(name) => self.act(&name, Input::Start(name.clone())),
             Request::Stop(name) => self.act(&name, Input::Stop(name.clone())),
             Request::Restart(name) => self.act(&name, Input::Restart(name.clone())),
+            Request::Why(_) | Request::Deps(_) | Request::Boot | Request::Screen => {
+                Answer::refusal(
+                    501,
+                    "this release cannot answer that",
+                    "Nothing was changed.",
+                    "See: atalaya unit list",
+                )
+            }
             Request::End(action) => {
                 self.end(action, "a command");
                 Answer {

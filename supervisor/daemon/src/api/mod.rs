@@ -1,0 +1,208 @@
+//! The control socket: HTTP/1.1 and JSON. Root may all; the console screen's user may look. It reads requests ([`parse_request`]) and
+//! writes answers; the owner of state decides.
+
+mod logs;
+mod parse;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::body::to_bytes;
+use axum::extract::State;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::serve::IncomingStream;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+pub use logs::LogQuery;
+pub use parse::{Call, parse_request};
+
+use crate::logs::Hub;
+use crate::supervisor::{Answer, Message, Request};
+
+/// The longest body of a request, in bytes.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// Who asks, as the kernel says.
+#[derive(Clone, Copy, Debug)]
+struct Peer(Option<u32>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self(
+            stream
+                .io()
+                .peer_cred()
+                .ok()
+                .map(|credentials| credentials.uid()),
+        )
+    }
+}
+
+/// The user of the screens on the consoles: may look and change nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Viewer {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl Viewer {
+    /// As /etc/passwd has it; none where it has none.
+    pub fn find() -> Option<Self> {
+        let user = nix::unistd::User::from_name("atalaya-console").ok()??;
+        Some(Self {
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+        })
+    }
+}
+
+#[derive(Clone)]
+struct Api {
+    owner: mpsc::UnboundedSender<Message>,
+    hub: Hub,
+    viewer: Option<Viewer>,
+}
+
+/// Binds the socket: for root, and for the group of the viewer where there is one.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn bind(path: &Path, viewer: Option<Viewer>) -> Result<UnixListener> {
+    if path.exists() {
+        std::fs::remove_file(path)
+            .with_context(|| format!("failed to remove the old {}", path.display()))?;
+    }
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("failed to bind {}", path.display()))?;
+    let mode = if viewer.is_some() { 0o660 } else { 0o600 };
+    std::os::unix::fs::chown(path, Some(0), Some(viewer.map_or(0, |viewer| viewer.gid)))
+        .with_context(|| format!("failed to give {} to its group", path.display()))?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+        .with_context(|| format!("failed to protect {}", path.display()))?;
+    Ok(listener)
+}
+
+/// Serves until the process ends.
+///
+/// # Errors
+/// The listener broke.
+pub async fn serve(
+    listener: UnixListener,
+    owner: mpsc::UnboundedSender<Message>,
+    hub: Hub,
+    viewer: Option<Viewer>,
+) -> Result<()> {
+    let routes = Router::new()
+        .fallback(answer)
+        .with_state(Api { owner, hub, viewer });
+    axum::serve(
+        listener,
+        routes.into_make_service_with_connect_info::<Peer>(),
+    )
+    .await
+    .context("failed to serve the control socket")
+}
+
+async fn answer(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: axum::extract::Request,
+) -> Response {
+    let (head, body) = request.into_parts();
+    // The socket's mode already keeps all others out; the credentials hold even if a descriptor was passed on.
+    if let Err(refusal) = admit(peer.0, api.viewer, head.method.as_str()) {
+        return respond(refusal);
+    }
+    let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
+        return refusal(
+            413,
+            "the request's body is too long or broken",
+            "Nothing was changed.",
+            "Use the atalaya command of this release.",
+        );
+    };
+    let path = head
+        .uri
+        .path_and_query()
+        .map_or("/", |path_and_query| path_and_query.as_str());
+    match parse_request(head.method.as_str(), path, &body) {
+        Ok(Call::Owner(request)) => ask(api, request).await,
+        Ok(Call::Logs(query)) => logs::answer(api.hub, query),
+        Err(refusal) => respond(refusal),
+    }
+}
+
+/// Root may all, the viewer may look.
+fn admit(uid: Option<u32>, viewer: Option<Viewer>, method: &str) -> Result<(), Answer> {
+    let viewer = viewer.map(|viewer| viewer.uid);
+    match uid {
+        Some(0) => Ok(()),
+        Some(uid) if Some(uid) == viewer && method == "GET" => Ok(()),
+        Some(uid) if Some(uid) == viewer => Err(Answer::refusal(
+            403,
+            "this user may look and change nothing",
+            "Nothing was changed.",
+            "Use an administrator's access.",
+        )),
+        Some(_) | None => Err(Answer::refusal(
+            403,
+            "only root may use the control socket",
+            "Nothing was changed.",
+            "Use an administrator's access.",
+        )),
+    }
+}
+
+fn refusal(status: u16, error: &str, data: &str, next: &str) -> Response {
+    respond(Answer::refusal(status, error, data, next))
+}
+
+fn respond(answer: Answer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, axum::Json(answer.body)).into_response()
+}
+
+async fn ask(api: Api, request: Request) -> Response {
+    let (reply, answer) = oneshot::channel();
+    let sent = api.owner.send(Message::Request { request, reply });
+    match (sent, answer.await) {
+        (Ok(()), Ok(answer)) => respond(answer),
+        (Err(_), _) | (_, Err(_)) => refusal(
+            503,
+            "the supervisor is ending",
+            "The services run on.",
+            "Try again in a few seconds.",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_may_all_the_viewer_may_look_and_nobody_else_may_anything() {
+        let viewer = Some(Viewer { uid: 207, gid: 207 });
+        for (uid, method, status) in [
+            (Some(0), "GET", None),
+            (Some(0), "POST", None),
+            (Some(207), "GET", None),
+            (Some(207), "POST", Some(403)),
+            (Some(207), "HEAD", Some(403)),
+            (Some(206), "GET", Some(403)),
+            (None, "GET", Some(403)),
+        ] {
+            let refused = admit(uid, viewer, method).err();
+            assert_eq!(
+                refused.map(|answer| answer.status),
+                status,
+                "{uid:?} {method}"
+            );
+        }
+        assert!(admit(Some(207), None, "GET").is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! What a request asks for. Pure: the same bytes always mean the same, and nothing is done here.
+
+use atalaya_core::link::Action;
+use axum::http::Uri;
+
+use super::logs::LogQuery;
+use crate::supervisor::{Answer, Request};
+
+/// The longest path with its query, in bytes.
+const PATH_LIMIT: usize = 2048;
+/// The longest name of a unit, in bytes.
+const NAME_LIMIT: usize = 128;
+
+/// Who has to answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// The owner of state.
+    Owner(Request),
+    /// The log.
+    Logs(LogQuery),
+}
+
+/// Understands a request, or says in three sentences why not.
+///
+/// # Errors
+/// The refusal to answer with.
+pub fn parse_request(method: &str, path_and_query: &str, body: &[u8]) -> Result<Call, Answer> {
+    if path_and_query.len() > PATH_LIMIT {
+        return Err(refuse(414, "the request is too long"));
+    }
+    if !body.is_empty() {
+        return Err(refuse(400, "no request of this release has a body"));
+    }
+    let uri: Uri = path_and_query
+        .parse()
+        .map_err(|_| refuse(400, "the request's path cannot be understood"))?;
+    let parts: Vec<&str> = uri.path().split('/').skip(1).collect();
+    let get = |request| by("GET", method, Call::Owner(request));
+    let post = |request| by("POST", method, Call::Owner(request));
+    match parts.as_slice() {
+        ["v1", "status"] => get(Request::Status),
+        ["v1", "screen"] => get(Request::Screen),
+        ["v1", "boot"] => get(Request::Boot),
+        ["v1", "logs"] => {
+            let query = LogQuery::parse(&uri).map_err(|error| {
+                refuse(
+                    400,
+                    &format!("the log's query cannot be understood: {error}"),
+                )
+            })?;
+            by("GET", method, Call::Logs(query))
+        }
+        ["v1", "units"] => get(Request::Units),
+        ["v1", "units", name] => get(Request::Unit(unit_name(name)?)),
+        ["v1", "units", name, "why"] => get(Request::Why(unit_name(name)?)),
+        ["v1", "units", name, "deps"] => get(Request::Deps(unit_name(name)?)),
+        ["v1", "units", name, verb] => {
+            let name = unit_name(name)?;
+            post(match *verb {
+                "start" => Request::Start(name),
+                "stop" => Request::Stop(name),
+                "restart" => Request::Restart(name),
+                _ => {
+                    return Err(Answer::refusal(
+                        404,
+                        &format!(
+                            "a service cannot be asked to {}",
+                            crate::console::harmless(verb)
+                        ),
+                        "Nothing was changed.",
+                        "Choose start, stop or restart.",
+                    ));
+                }
+            })
+        }
+        ["v1", "reboot"] => post(Request::End(Action::Reboot)),
+        ["v1", "poweroff"] => post(Request::End(Action::Poweroff)),
+        _ => Err(refuse(404, "there is no such request")),
+    }
+}
+
+fn by(wanted: &str, method: &str, call: Call) -> Result<Call, Answer> {
+    if method == wanted {
+        return Ok(call);
+    }
+    Err(refuse(405, &format!("this request is made with {wanted}")))
+}
+
+/// Unit names are ASCII letters, digits and `-`; what is none of them need not be looked for.
+fn unit_name(part: &str) -> Result<String, Answer> {
+    let is_name = !part.is_empty()
+        && part.len() <= NAME_LIMIT
+        && part
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte));
+    if is_name {
+        Ok(part.to_owned())
+    } else {
+        Err(Answer::refusal(
+            404,
+            "there is no service of that name",
+            "Nothing was changed.",
+            "See: atalaya unit list",
+        ))
+    }
+}
+
+fn refuse(status: u16, error: &str) -> Answer {
+    Answer::refusal(
+        status,
+        error,
+        "Nothing was changed.",
+        "Use the atalaya command of this release.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_mean_what_is_documented() {
+        let owner = |method, path| match parse_request(method, path, b"") {
+            Ok(Call::Owner(request)) => request,
+            other => panic!("{path}: {other:?}"),
+        };
+        assert_eq!(owner("GET", "/v1/status"), Request::Status);
+        assert_eq!(
+            owner("GET", "/v1/units/app/why"),
+            Request::Why("app".into())
+        );
+        assert_eq!(
+            owner("POST", "/v1/units/app/stop"),
+            Request::Stop("app".into())
+        );
+        assert_eq!(owner("POST", "/v1/reboot"), Request::End(Action::Reboot));
+        assert!(matches!(
+            parse_request("GET", "/v1/logs?unit=app&follow=true", b""),
+            Ok(Call::Logs(_))
+        ));
+    }
+
+    #[test]
+    fn what_is_not_a_request_is_refused_and_changes_nothing() {
+        let long = format!("/v1/units/{}", "x".repeat(5000));
+        for (method, path, body, status) in [
+            ("POST", "/v1/status", &b""[..], 405),
+            ("GET", "/v1/units/app/stop", b"", 405),
+            ("DELETE", "/v1/units/app", b"", 405),
+            ("POST", "/v1/units/app/explode", b"", 404),
+            ("GET", "/v1/units/a%2Fb", b"", 404),
+            ("GET", "/v1/units/", b"", 404),
+            ("GET", "/v2/status", b"", 404),
+            ("GET", "", b"", 400),
+            ("GET", "\u{1b}[2J", b"", 400),
+            ("GET", "/v1/status", b"{}", 400),
+            ("GET", &long, b"", 414),
+            ("GET", "/v1/logs?follow=perhaps", b"", 400),
+        ] {
+            let refusal = parse_request(method, path, body).unwrap_err();
+            assert_eq!(refusal.status, status, "{method} {path}: {refusal:?}");
+            assert_eq!(refusal.body["data"], "Nothing was changed.");
+        }
+    }
+}
