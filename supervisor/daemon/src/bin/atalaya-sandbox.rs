@@ -5,10 +5,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use atalaya_sys::fds::take_inherited;
-use atalayad::sandbox::{EXIT_FAILED, REPORT_FD, Report, SPEC_FD, enter};
+use atalayad::sandbox::{EXIT_FAILED, Report, enter, spec_fd};
 
 fn main() -> ExitCode {
-    let (Ok(spec), Ok(report)) = (take_inherited(SPEC_FD), take_inherited(REPORT_FD)) else {
+    // How many sockets lie before the spec.
+    let sockets = std::env::args().nth(1).and_then(|count| count.parse().ok());
+    let fd = spec_fd(sockets.unwrap_or(0));
+    let (Ok(spec), Ok(report)) = (take_inherited(fd), take_inherited(fd + 1)) else {
         return ExitCode::FAILURE;
     };
     let failure = enter(spec, &report);

@@ -1,5 +1,6 @@
 //! One run of a unit: from its file to a process in its own cgroup, with its pipe and its notify socket.
 
+mod describe;
 mod plan;
 
 use std::ffi::CString;
@@ -17,6 +18,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::pipe2;
 
+pub use describe::describe;
 pub use plan::{environment_of, make_directories, spec_for};
 
 use crate::options::Options;
@@ -142,34 +144,49 @@ fn limit(cgroup: &Cgroup, unit: &Unit) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts the unit's program in what was prepared.
+/// Starts the unit's program in what was prepared. `sockets` are what atalayad keeps open for it, by name: listening
+/// sockets and what it has stored. It finds them from descriptor 3 on (LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID).
 ///
 /// # Errors
 /// The process could not be made; what was prepared is still there.
-pub fn spawn(options: &Options, prepared: &Prepared) -> Result<Spawned, Failure> {
+pub fn spawn(
+    options: &Options,
+    prepared: &Prepared,
+    sockets: &[(String, OwnedFd)],
+) -> Result<Spawned, Failure> {
     let out = prepared.log_write.as_fd();
-    spawn_with(options, &prepared.spec, &prepared.cgroup, out)
+    spawn_with(options, &prepared.spec, &prepared.cgroup, out, sockets)
 }
 
-/// Starts a check of the unit: the same sandbox, another program.
+/// Starts a readiness check of the unit.
 ///
 /// # Errors
 /// As for `spawn`.
 pub fn spawn_check(options: &Options, unit: &Unit, run: u32) -> Result<Spawned, Failure> {
+    let null = open_null()?;
+    spawn_command(options, unit, run, &unit.ready.command, null.as_fd())
+}
+
+/// Starts another program (a check, a reload) in the unit's cgroup and in a sandbox like the unit's own.
+///
+/// # Errors
+/// As for `spawn`.
+pub fn spawn_command(
+    options: &Options,
+    unit: &Unit,
+    run: u32,
+    command: &[String],
+    output: BorrowedFd<'_>,
+) -> Result<Spawned, Failure> {
     let mut spec = spec_for(options, unit, run).map_err(|error| Failure {
         stage: Stage::Sandbox,
         error,
     })?;
-    spec.exec.clone_from(&unit.ready.command);
+    spec.exec = command.to_vec();
     // READY=1 is the unit's to say.
     spec.environment.remove("NOTIFY_SOCKET");
-    let null = open_null()?;
-    spawn_with(
-        options,
-        &spec,
-        &cgroup_of(options, &unit.name, run),
-        null.as_fd(),
-    )
+    let cgroup = cgroup_of(options, &unit.name, run);
+    spawn_with(options, &spec, &cgroup, output, &[])
 }
 
 fn open_null() -> Result<File, Failure> {
@@ -185,6 +202,7 @@ fn spawn_with(
     spec: &sandbox::Spec,
     cgroup: &Cgroup,
     output: BorrowedFd<'_>,
+    sockets: &[(String, OwnedFd)],
 ) -> Result<Spawned, Failure> {
     let fork = |what: &'static str| {
         move |error: &dyn std::fmt::Display| Failure::new(Stage::Fork, what, error)
@@ -193,7 +211,9 @@ fn spawn_with(
     let memfd =
         memfd_create(c"sandbox", MFdFlags::MFD_CLOEXEC).map_err(|error| describe(&error))?;
     let mut memfd = File::from(memfd);
-    let text = serde_json::to_vec(spec).map_err(|error| describe(&error))?;
+    let mut spec = spec.clone();
+    spec.sockets = sockets.iter().map(|(name, _)| name.clone()).collect();
+    let text = serde_json::to_vec(&spec).map_err(|error| describe(&error))?;
     memfd
         .write_all(&text)
         .and_then(|()| memfd.rewind())
@@ -206,17 +226,19 @@ fn spawn_with(
     let directory = cgroup.open().map_err(Failure::sys(Stage::Fork))?;
     let program = CString::new(options.sandbox.as_os_str().as_encoded_bytes())
         .map_err(|error| fork("name the helper")(&error))?;
+    let passed = sandbox::FIRST_SOCKET..;
+    let mut fds: Vec<(BorrowedFd<'_>, i32)> = vec![(null.as_fd(), 0), (output, 1), (output, 2)];
+    fds.extend(sockets.iter().map(|(_, fd)| fd.as_fd()).zip(passed));
+    let spec_fd = sandbox::spec_fd(sockets.len());
+    fds.push((memfd.as_fd(), spec_fd));
+    fds.push((report_write.as_fd(), spec_fd + 1));
+    let count = CString::new(sockets.len().to_string())
+        .map_err(|error| fork("count the sockets")(&error))?;
     let clone = CloneSpec {
-        args: vec![c"atalaya-sandbox".to_owned()],
+        args: vec![c"atalaya-sandbox".to_owned(), count],
         program,
         env: Vec::new(),
-        fds: vec![
-            (null.as_fd(), 0),
-            (output, 1),
-            (output, 2),
-            (memfd.as_fd(), sandbox::SPEC_FD),
-            (report_write.as_fd(), sandbox::REPORT_FD),
-        ],
+        fds,
         cgroup: Some(directory.as_fd()),
         parent: if options.no_init {
             Parent::Caller

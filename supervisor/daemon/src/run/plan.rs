@@ -78,6 +78,7 @@ pub fn spec_for(options: &Options, unit: &Unit, run: u32) -> Result<Spec, String
             .map(|data| data.to_string_lossy().into_owned())
             .collect(),
         mounts,
+        sockets: Vec::new(),
     })
 }
 

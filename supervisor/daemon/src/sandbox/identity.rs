@@ -96,8 +96,15 @@ pub(super) fn execute(spec: &Spec) -> Result<Infallible, Failure> {
         .cloned()
         .map(c)
         .collect::<Result<Vec<_>, _>>()?;
-    let environment = spec
-        .environment
+    let mut environment = spec.environment.clone();
+    if !spec.sockets.is_empty() {
+        let (count, names) = (spec.sockets.len().to_string(), spec.sockets.join(":"));
+        environment.insert("LISTEN_FDS".to_owned(), count);
+        environment.insert("LISTEN_FDNAMES".to_owned(), names);
+        // exec does not change it.
+        environment.insert("LISTEN_PID".to_owned(), std::process::id().to_string());
+    }
+    let environment = environment
         .iter()
         .map(|(key, value)| c(format!("{key}={value}")))
         .collect::<Result<Vec<_>, _>>()?;

@@ -14,10 +14,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::{AtFlags, OFlag, openat};
 use serde::{Deserialize, Serialize};
 
-/// The spec, as JSON in a memfd.
-pub const SPEC_FD: i32 = 3;
-/// Where a failure is reported. It closes when the program is executed: end of file means success.
-pub const REPORT_FD: i32 = 4;
+/// Where the unit finds the first of its sockets (sd_listen_fds(3)).
+pub const FIRST_SOCKET: i32 = 3;
+
+/// Behind the unit's sockets: the spec, as JSON in a memfd. Its successor takes the report of a failure; that it closes
+/// when the program is executed means success.
+pub fn spec_fd(sockets: usize) -> i32 {
+    FIRST_SOCKET.saturating_add(i32::try_from(sockets).unwrap_or(i32::MAX - FIRST_SOCKET - 1))
+}
+
 /// The helper's exit status after a failure.
 pub const EXIT_FAILED: i32 = 126;
 
@@ -43,6 +48,8 @@ pub struct Spec {
     /// Hidden behind an empty directory, unless privileged.
     pub hide: Vec<String>,
     pub mounts: Vec<Mount>,
+    /// Names of what is passed from [`FIRST_SOCKET`] on.
+    pub sockets: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +61,7 @@ pub struct Mount {
     pub exec: bool,
 }
 
-/// What the helper writes to [`REPORT_FD`].
+/// What the helper reports of a failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     pub stage: Stage,

@@ -109,7 +109,7 @@ impl Supervisor {
         let unit = unit.clone();
         let prepared = run::prepare(&self.options, &unit, run)?;
         self.keep_run(name, run, &prepared.log_read, &prepared.notify, None);
-        let spawned = run::spawn(&self.options, &prepared)?;
+        let spawned = run::spawn(&self.options, &prepared, &[])?;
         self.keep_run(
             name,
             run,
