@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use crate::{Accel, Cache, Machine};
+use crate::{Accel, Cache, Machine, disk};
 
 /// The name of the virtio-serial port on which the appliance reports its state.
 const STATUS_PORT: &str = "atalaya.status";
@@ -51,6 +51,9 @@ impl Machine {
             "",
         );
         list.add(["-device", "virtio-rng-pci"]);
+        if self.watchdog {
+            list.add(["-device", "i6300esb", "-action", "watchdog=reset"]);
+        }
         if self.display {
             // The UEFI firmware has its own driver and needs none from the card.
             list.add(["-device", "VGA,romfile="]);
@@ -78,7 +81,12 @@ impl Machine {
             let head = format!(
                 "if=none,id=disk{number},format=raw,cache={cache},discard=unmap,detect-zeroes=off{access},file="
             );
-            list.option("-drive", &head, &disk.path, "");
+            match &disk.place {
+                disk::Place::File(path) => list.option("-drive", &head, path, ""),
+                disk::Place::Served(socket) => {
+                    list.option("-drive", &format!("{head}nbd+unix:///?socket="), socket, "");
+                }
+            }
             let boot = if number == 0 { ",bootindex=1" } else { "" };
             list.add([
                 "-device",
@@ -97,11 +105,13 @@ impl Machine {
     }
 
     fn add_ports(&self, list: &mut Arguments, place: &Place) {
+        // What it says is logged whether or not somebody is connected; who connects can type, or stop reading.
+        let log = place.console.to_string_lossy().replace(',', ",,");
         list.option(
             "-chardev",
-            "file,id=console,append=on,path=",
-            &place.console,
-            "",
+            "socket,id=console,server=on,wait=off,path=",
+            &place.terminal,
+            &format!(",logappend=on,logfile={log}"),
         );
         list.add(["-serial", "chardev:console"]);
         list.option(
@@ -156,6 +166,7 @@ pub(crate) struct Place {
     pub firmware_code: PathBuf,
     pub variables: PathBuf,
     pub console: PathBuf,
+    pub terminal: PathBuf,
     pub qmp: PathBuf,
     pub status: PathBuf,
     pub agent: PathBuf,
@@ -196,6 +207,7 @@ mod tests {
             firmware_code: "/code".into(),
             variables: "/vars".into(),
             console: "/console".into(),
+            terminal: "/terminal".into(),
             qmp: "/qmp".into(),
             status: "/status".into(),
             agent: "/agent".into(),
@@ -231,6 +243,20 @@ mod tests {
         assert!(
             line.contains("-smbios type=11,value=io.systemd.stub.kernel-cmdline-extra=a=1,,2 b")
         );
+    }
+
+    #[test]
+    fn the_console_is_logged_and_can_be_typed_on() {
+        assert!(line(|machine| machine).contains(
+            "socket,id=console,server=on,wait=off,path=/terminal,logappend=on,logfile=/console"
+        ));
+    }
+
+    #[test]
+    fn a_watchdog_that_bites_resets_the_machine() {
+        let with = line(|machine| machine.watchdog(true));
+        assert!(with.contains("-device i6300esb -action watchdog=reset"));
+        assert!(!line(|machine| machine).contains("i6300esb"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Accel, ToolsTree, Vm, VmError};
+use crate::{Accel, Disk, ToolsTree, Vm, VmError};
 
 /// What the host does with the guest's flushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,31 +11,6 @@ pub enum Cache {
     Writeback,
     /// They are ignored: faster, and safe for a disk that is thrown away after the host's own crash.
     Unsafe,
-}
-
-/// A raw disk.
-#[derive(Debug, Clone)]
-pub struct Disk {
-    pub(crate) path: PathBuf,
-    pub(crate) read_only: bool,
-}
-
-impl Disk {
-    /// A disk that the guest may write.
-    pub fn new(path: impl Into<PathBuf>) -> Disk {
-        Disk {
-            path: path.into(),
-            read_only: false,
-        }
-    }
-
-    /// A disk that the guest can only read.
-    pub fn read_only(path: impl Into<PathBuf>) -> Disk {
-        Disk {
-            path: path.into(),
-            read_only: true,
-        }
-    }
 }
 
 /// The description of a virtual machine: a disk, and defaults that fit the appliance.
@@ -53,6 +28,7 @@ pub struct Machine {
     pub(crate) isolated: bool,
     pub(crate) display: bool,
     pub(crate) agent: bool,
+    pub(crate) watchdog: bool,
     pub(crate) seed: Option<PathBuf>,
     pub(crate) smbios_strings: Vec<String>,
     pub(crate) kernel_arguments: Vec<String>,
@@ -61,7 +37,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that boots `disk` (raw): 2 processors, 1536 MiB, TCG, free ports, network to the outside.
+    /// A machine that boots `disk`, a raw file: 2 processors, 1536 MiB, TCG, free ports, network to the outside.
     pub fn new(tools: ToolsTree, disk: impl Into<PathBuf>) -> Machine {
         Machine {
             tools,
@@ -76,12 +52,20 @@ impl Machine {
             isolated: false,
             display: false,
             agent: false,
+            watchdog: false,
             seed: None,
             smbios_strings: Vec::new(),
             kernel_arguments: Vec::new(),
             variables: None,
             console: None,
         }
+    }
+
+    /// Boots another disk than the one it was described with.
+    #[must_use]
+    pub fn boot_disk(mut self, disk: Disk) -> Machine {
+        self.disk = disk;
+        self
     }
 
     /// Memory in MiB.
@@ -144,6 +128,13 @@ impl Machine {
     #[must_use]
     pub fn agent(mut self, agent: bool) -> Machine {
         self.agent = agent;
+        self
+    }
+
+    /// A hardware watchdog (i6300esb), which the driver says to have bitten on the boot after it did.
+    #[must_use]
+    pub fn watchdog(mut self, watchdog: bool) -> Machine {
+        self.watchdog = watchdog;
         self
     }
 

@@ -29,6 +29,7 @@ pub struct Vm {
     status: Status,
     agent: Option<Agent>,
     console: Console,
+    terminal: PathBuf,
     messages: PathBuf,
     started: Instant,
     https_port: u16,
@@ -76,6 +77,7 @@ impl Vm {
             status,
             agent,
             console,
+            terminal: place.terminal,
             messages,
             started,
             https_port: place.https_port,
@@ -112,6 +114,12 @@ impl Vm {
     #[must_use]
     pub fn console(&self) -> &Console {
         &self.console
+    }
+
+    /// Sits down at the serial console: what is written is typed, and the machine is held up by who does not read. The
+    /// log goes on. Dropping it is standing up again.
+    pub fn open_terminal(&self) -> Result<UnixStream, VmError> {
+        UnixStream::connect(&self.terminal).map_err(VmError::io("connect to", "the serial console"))
     }
 
     /// The appliance's reports.
@@ -171,6 +179,14 @@ impl Vm {
         event
             .map(|event| event.at)
             .ok_or_else(|| self.failed(what, begun.elapsed()))
+    }
+
+    /// Lets QEMU end instead of resetting the machine, when the machine restarts itself. It says so (SHUTDOWN with the
+    /// reason) before it waits for its disks, so a machine whose disk hangs can be seen to restart.
+    pub fn end_on_reboot(&self) -> Result<(), VmError> {
+        self.qmp
+            .execute("set-action", json!({"reboot": "shutdown"}))
+            .map(drop)
     }
 
     /// Presses the power button.
@@ -249,6 +265,7 @@ fn prepare(machine: &Machine, directory: &Path) -> Result<Place, VmError> {
             .console
             .clone()
             .unwrap_or_else(|| directory.join("console")),
+        terminal: directory.join("terminal"),
         qmp: directory.join("qmp"),
         status: directory.join("status"),
         agent: directory.join("agent"),

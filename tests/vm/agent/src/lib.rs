@@ -2,9 +2,10 @@
 //! other, matched by id. Bytes are base64.
 //!
 //! The image has no shell to run scripts with, so what tests keep needing is a call of its own. This file decides
-//! nothing; the agent's side is in `calls`, the test's side in the crate atalaya-vm.
+//! nothing; the agent's side is in `calls`, the test's side in the crate atalaya-vm, and what breaks things in `mischief`.
 
 pub mod calls;
+pub mod mischief;
 
 use serde::{Deserialize, Serialize};
 

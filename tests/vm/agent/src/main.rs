@@ -1,5 +1,6 @@
 //! The agent of a test image: waits for requests on the virtio-serial port `atalaya.agent` and carries them out, each
-//! in its own thread. It keeps no state, and no production image contains it.
+//! in its own thread; with words behind its name it does one thing to the machine and ends. It keeps no state, and no
+//! production image contains it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -9,11 +10,16 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use atalaya_agent::{Request, calls};
+use atalaya_agent::{Request, calls, mischief};
 
 const PORT: &str = "atalaya.agent";
 
 fn main() -> anyhow::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if !words.is_empty() {
+        let said = mischief::act(&words)?;
+        return writeln!(std::io::stdout(), "{said}").context("failed to answer");
+    }
     let path =
         find_port().with_context(|| format!("this machine has no virtio-serial port {PORT}"))?;
     let port = OpenOptions::new()
