@@ -1,5 +1,5 @@
 //! Debian's packages, installed into a folder of the cache. Nothing of ours is in it, so it changes only with the list of
-//! packages; it is made anew with `--refresh`.
+//! packages; it is made anew with `--refresh`. The benchmark's baseline has a list of its own on top, and so a folder.
 
 use crate::digest::Inputs;
 use crate::error::{Error, IoContext, Result};
@@ -24,26 +24,55 @@ pub struct Package {
     pub source: String,
 }
 
+/// Which list of packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packages {
+    /// The appliance's.
+    Appliance,
+    /// The same, and what only the benchmark's baseline has.
+    Baseline,
+}
+
+impl Packages {
+    /// mkosi's profiles, in image/mkosi.profiles.
+    fn profiles(self) -> &'static [&'static str] {
+        match self {
+            Self::Appliance => &["base"],
+            Self::Baseline => &["base", "baseline"],
+        }
+    }
+
+    fn place(self, project: &Project) -> PathBuf {
+        match self {
+            Self::Appliance => project.base(),
+            Self::Baseline => project.baseline_base(),
+        }
+    }
+}
+
 /// PostgreSQL's package would make a cluster; ours is made on the machine.
 const CREATECLUSTER: &str = "create_main_cluster = false\n";
 
-fn recipe(project: &Project) -> Result<String> {
+fn recipe(project: &Project, packages: Packages) -> Result<String> {
     let sources = project.image_sources();
     let mut inputs = Inputs::default();
     inputs.text("skeleton", CREATECLUSTER);
-    for name in ["mkosi.conf", "mkosi.profiles/base.conf"] {
-        inputs.path(name, &sources.join(name))?;
+    inputs.path("mkosi.conf", &sources.join("mkosi.conf"))?;
+    for profile in packages.profiles() {
+        let name = format!("mkosi.profiles/{profile}.conf");
+        inputs.path(&name, &sources.join(&name))?;
     }
     Ok(inputs.finish())
 }
 
-pub fn is_ready(project: &Project) -> Result<bool> {
-    let recipe = recipe(project)?;
-    Ok(fs::read_to_string(project.base().join("recipe")).is_ok_and(|text| text == recipe))
+pub fn is_ready(project: &Project, packages: Packages) -> Result<bool> {
+    let recipe = recipe(project, packages)?;
+    let known = fs::read_to_string(packages.place(project).join("recipe"));
+    Ok(known.is_ok_and(|text| text == recipe))
 }
 
-pub fn make(project: &Project, mirrors: &Mirrors) -> Result<()> {
-    let place = project.base();
+pub fn make(project: &Project, mirrors: &Mirrors, packages: Packages) -> Result<()> {
+    let place = packages.place(project);
     let work = Project::temporary_beside(&place);
     for old in [&work, &place] {
         if old.exists() {
@@ -64,7 +93,7 @@ pub fn make(project: &Project, mirrors: &Mirrors) -> Result<()> {
         project,
         mirrors,
         &mkosi::Run {
-            profile: "base",
+            profiles: packages.profiles(),
             folder: &work,
             sources: &project.image_sources(),
             arguments: vec![format!("--skeleton-tree={}", skeleton.display())],
@@ -76,15 +105,15 @@ pub fn make(project: &Project, mirrors: &Mirrors) -> Result<()> {
     }
     atalaya_sys::durable::write(
         &work.join("recipe"),
-        recipe(project)?.as_bytes(),
+        recipe(project, packages)?.as_bytes(),
         0o644,
         None,
     )?;
     fs::rename(&work, &place).during("rename into place", &place)
 }
 
-pub fn open(project: &Project) -> Result<Base> {
-    let folder = project.base();
+pub fn open(project: &Project, packages: Packages) -> Result<Base> {
+    let folder = packages.place(project);
     let status = folder.join("base/var/lib/dpkg/status");
     let mut inputs = Inputs::default();
     inputs.path("status", &status)?;

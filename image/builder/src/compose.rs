@@ -25,7 +25,7 @@ pub struct Parts<'a> {
 }
 
 /// Names the system to the boot loader. It has no version on purpose: the loader must order entries by file name only.
-const OS_RELEASE: &str = "NAME=Atalaya\nPRETTY_NAME=Atalaya\nID=atalaya\nID_LIKE=debian\n";
+pub const OS_RELEASE: &str = "NAME=Atalaya\nPRETTY_NAME=Atalaya\nID=atalaya\nID_LIKE=debian\n";
 
 /// A menu would wait for nobody, and an editor would let anybody change the command line.
 const LOADER_CONF: &str = "timeout 0\neditor no\nauto-entries no\nreboot-on-error yes\n";
@@ -78,8 +78,14 @@ pub fn root(project: &Project, parts: &Parts<'_>, place: PathBuf) -> Result<Tree
         true
     })?;
     make_directories(project, &tree)?;
+    lay_loader(project, &tree, parts.loader)?;
+    Ok(tree)
+}
+
+/// What mkosi and the firmware need to boot it.
+pub fn lay_loader(project: &Project, tree: &Tree, loader: &Loader) -> Result<()> {
     tree.copy(
-        &parts.loader.path,
+        &loader.path,
         "/usr/lib/systemd/boot/efi/systemd-bootx64.efi",
         0o644,
     )?;
@@ -89,8 +95,7 @@ pub fn root(project: &Project, parts: &Parts<'_>, place: PathBuf) -> Result<Tree
         STUB,
         0o644,
     )?;
-    tree.file("/efi/loader/loader.conf", 0o644, LOADER_CONF.as_bytes())?;
-    Ok(tree)
+    tree.file("/efi/loader/loader.conf", 0o644, LOADER_CONF.as_bytes())
 }
 
 /// initdb needs a shell, so there is one, outside every path and in a folder that only root enters; units that need it get
@@ -123,7 +128,7 @@ fn install_programs(project: &Project, tree: &Tree, parts: &Parts<'_>) -> Result
     Ok(())
 }
 
-fn make_directories(project: &Project, tree: &Tree) -> Result<()> {
+pub fn make_directories(project: &Project, tree: &Tree) -> Result<()> {
     let file = project.image_sources().join("directories.list");
     let text = fs::read_to_string(&file).during("read", &file)?;
     for (number, line) in text.lines().enumerate() {

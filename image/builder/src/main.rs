@@ -3,6 +3,7 @@
 mod artifacts;
 mod audit;
 mod base;
+mod baseline;
 mod clock;
 mod compose;
 mod cpio;
@@ -124,6 +125,9 @@ struct BuildArgs {
     /// Build the test image, which holds an agent that runs any command: never for use
     #[arg(long)]
     test: bool,
+    /// Build the benchmark's baseline instead: the same root under systemd and nginx. Never for use
+    #[arg(long, conflicts_with = "test")]
+    baseline: bool,
     /// Don't run Cargo: take the programs as they were built last, leave out those that never were (for development)
     #[arg(long)]
     as_built: bool,
@@ -153,6 +157,18 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let root = cli.project.canonicalize()?;
     let project = Project::new(root, cli.cache);
     match cli.command {
+        Sub::Build(args) if args.baseline => {
+            let mut progress = Progress::new();
+            baseline::build(&project, &args.into(), &mut progress)?;
+            eprintln!("{}", progress.summary());
+            eprintln!(
+                "baseline: {}",
+                project
+                    .baseline_output()
+                    .join(artifacts::DISK_LINK)
+                    .display()
+            );
+        }
         Sub::Build(args) => {
             let mut progress = Progress::new();
             let built = pipeline::build(&project, &args.into(), &mut progress)?;

@@ -12,7 +12,7 @@ use std::process::Command;
 const SOURCE_DATE_EPOCH: u32 = 1_577_836_800;
 
 pub struct Run<'a> {
-    pub profile: &'a str,
+    pub profiles: &'a [&'a str],
     /// Where mkosi puts its results and everything half-finished.
     pub folder: &'a Path,
     /// Folder with mkosi.conf and the rest.
@@ -35,8 +35,9 @@ pub fn run(project: &Project, mirrors: &Mirrors, run: &Run<'_>) -> Result<()> {
         None,
     )?;
     let tools = project.tools();
+    let name = run.profiles.join("-");
     process::run(
-        &format!("mkosi ({})", run.profile),
+        &format!("mkosi ({name})"),
         Command::new("python3")
             .args(["-m", "mkosi"])
             .env("PYTHONPATH", tools.join("usr/lib/python3/dist-packages"))
@@ -44,7 +45,7 @@ pub fn run(project: &Project, mirrors: &Mirrors, run: &Run<'_>) -> Result<()> {
             .arg("--directory")
             .arg(run.sources)
             .arg(format!("--tools-tree={}", tools.display()))
-            .arg(format!("--profile={}", run.profile))
+            .arg(format!("--profile={}", run.profiles.join(",")))
             .arg(format!("--sandbox-tree={}", sandbox.display()))
             .arg(format!("--output-dir={}", run.folder.display()))
             .arg(format!("--package-cache-dir={}", packages.display()))
@@ -53,7 +54,7 @@ pub fn run(project: &Project, mirrors: &Mirrors, run: &Run<'_>) -> Result<()> {
             .args(&run.arguments)
             .arg("--force")
             .arg("build"),
-        &project.logs().join(format!("mkosi-{}.log", run.profile)),
+        &project.logs().join(format!("mkosi-{name}.log")),
     )
 }
 

@@ -64,7 +64,8 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
     let mattermost = release::prepare(project, &options.release, &stage)?;
     stage.finish(&format!("Mattermost {}", mattermost.about.version));
 
-    let base = prepare_base(project, &mirrors, options.refresh, progress)?;
+    let packages = base::Packages::Appliance;
+    let base = prepare_base(project, &mirrors, packages, options.refresh, progress)?;
 
     let stage = progress.stage("image");
     let packages = base.packages()?;
@@ -114,15 +115,15 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
     atalaya_sys::durable::write(&initrd, &compose::initrd(project, &base)?, 0o644, None)?;
     stage.say("file systems, verity and UKI");
     let kernel = base.kernel()?;
-    let artifacts = make_disk(
-        project,
-        &mirrors,
-        &work,
-        &root.root,
-        &initrd,
-        &kernel,
-        &release.version,
-    )?;
+    let disk = Disk {
+        work: &work,
+        root: &root.root,
+        initrd: &initrd,
+        kernel: &kernel,
+        version: &release.version,
+        partition: None,
+    };
+    let artifacts = make_disk(project, &mirrors, &disk)?;
     stage.say("licences and manifest");
     let crates = crates::in_image(project, options.test)?;
     let output = work.join("output");
@@ -160,7 +161,7 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
     Ok(Built { manifest, fallback })
 }
 
-fn prepare_tools(
+pub fn prepare_tools(
     project: &Project,
     mirrors: &Mirrors,
     refresh: bool,
@@ -179,18 +180,19 @@ fn prepare_tools(
     Ok(loader)
 }
 
-fn prepare_base(
+pub fn prepare_base(
     project: &Project,
     mirrors: &Mirrors,
+    packages: base::Packages,
     refresh: bool,
     progress: &mut Progress,
 ) -> Result<Base> {
     let stage = progress.stage("packages");
-    let fresh = refresh || !base::is_ready(project)?;
+    let fresh = refresh || !base::is_ready(project, packages)?;
     if fresh {
-        base::make(project, mirrors)?;
+        base::make(project, mirrors, packages)?;
     }
-    let base = base::open(project)?;
+    let base = base::open(project, packages)?;
     stage.finish(if fresh { "installed" } else { "from the cache" });
     Ok(base)
 }
@@ -242,7 +244,7 @@ fn build_id(
     Ok(id)
 }
 
-fn existing(output: &Path, build: &str) -> Option<Manifest> {
+pub fn existing(output: &Path, build: &str) -> Option<Manifest> {
     let text = fs::read_to_string(output.join("manifest.json")).ok()?;
     let manifest: Manifest = serde_json::from_str(&text).ok()?;
     let complete = [
@@ -256,31 +258,38 @@ fn existing(output: &Path, build: &str) -> Option<Manifest> {
     (manifest.release.build == build && complete).then_some(manifest)
 }
 
-fn make_disk(
-    project: &Project,
-    mirrors: &Mirrors,
-    work: &Path,
-    root: &Path,
-    initrd: &Path,
-    kernel: &str,
-    version: &str,
-) -> Result<Artifacts> {
-    let sources = disk_sources(project, work, kernel)?;
-    let results = work.join("disk");
+/// What becomes a disk image.
+pub struct Disk<'a> {
+    pub work: &'a Path,
+    pub root: &'a Path,
+    pub initrd: &'a Path,
+    pub kernel: &'a str,
+    pub version: &'a str,
+    /// One more file for systemd-repart: its name and its text.
+    pub partition: Option<(&'a str, &'a str)>,
+}
+
+pub fn make_disk(project: &Project, mirrors: &Mirrors, disk: &Disk<'_>) -> Result<Artifacts> {
+    let sources = disk_sources(project, disk.work, disk.kernel)?;
+    if let Some((name, text)) = disk.partition {
+        let file = sources.join("mkosi.repart").join(name);
+        atalaya_sys::durable::write(&file, text.as_bytes(), 0o644, None)?;
+    }
+    let results = disk.work.join("disk");
     mkosi::run(
         project,
         mirrors,
         &mkosi::Run {
-            profile: "disk",
+            profiles: &["disk"],
             folder: &results,
             sources: &sources,
             arguments: vec![
-                format!("--base-tree={}", root.display()),
-                format!("--initrd={}", initrd.display()),
+                format!("--base-tree={}", disk.root.display()),
+                format!("--initrd={}", disk.initrd.display()),
             ],
         },
     )?;
-    artifacts::collect(&results, &work.join("output"), version)
+    artifacts::collect(&results, &disk.work.join("output"), disk.version)
 }
 
 /// A copy of the mkosi files in which the kernel's own file, which is in the UKI already, is left out of the root.
@@ -303,7 +312,7 @@ fn disk_sources(project: &Project, work: &Path, kernel: &str) -> Result<PathBuf>
 }
 
 /// When the image was built, as far as it can be told reproducibly: SOURCE_DATE_EPOCH, else the time of the newest commit.
-fn build_time(project: &Project) -> u64 {
+pub fn build_time(project: &Project) -> u64 {
     let given = std::env::var("SOURCE_DATE_EPOCH")
         .ok()
         .and_then(|text| text.parse().ok());
@@ -324,7 +333,7 @@ fn now() -> u64 {
         .map_or(0, |time| time.as_secs())
 }
 
-fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {
+pub fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {
     serde_json::to_string_pretty(value)
         .map(|text| text + "\n")
         .map_err(|source| Error::Io {

@@ -45,12 +45,29 @@ impl Project {
         self.build().join(if test { "image-test" } else { "image" })
     }
 
+    /// What the benchmark's baseline is made of.
+    pub fn baseline_sources(&self) -> PathBuf {
+        self.root.join("tests/bench/baseline")
+    }
+
+    pub fn baseline_work(&self) -> PathBuf {
+        self.build().join("work-baseline")
+    }
+
+    pub fn baseline_output(&self) -> PathBuf {
+        self.build().join("image-baseline")
+    }
+
     pub fn tools(&self) -> PathBuf {
         self.cache.join("tools")
     }
 
     pub fn base(&self) -> PathBuf {
         self.cache.join("base")
+    }
+
+    pub fn baseline_base(&self) -> PathBuf {
+        self.cache.join("baseline")
     }
 
     pub fn loader(&self) -> PathBuf {

@@ -68,6 +68,17 @@ mod tests {
     }
 
     #[test]
+    fn without_a_first_pause_there_is_none_at_all() {
+        let policy = Restart {
+            min_ms: 0,
+            ..Restart::default()
+        };
+        for failures in [0, 1, 63, 200] {
+            assert_eq!(plan_pause_ms(&policy, failures, u64::MAX), 0);
+        }
+    }
+
+    #[test]
     fn starts_outside_the_window_do_not_count() {
         let policy = Restart {
             limit: 2,

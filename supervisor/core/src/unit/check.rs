@@ -148,8 +148,11 @@ fn check_ends(unit: &Unit) -> Result<(), Refused> {
         return refuse(&["stop", "then_timeout_s"], "allowed are 1 to 3600");
     }
     let restart = &unit.restart;
-    if !(10..=3_600_000).contains(&restart.min_ms) {
-        return refuse(&["restart", "min_ms"], "allowed are 10 to 3600000");
+    if restart.min_ms != 0 && !(10..=3_600_000).contains(&restart.min_ms) {
+        return refuse(
+            &["restart", "min_ms"],
+            "allowed are 0 (no pause) and 10 to 3600000",
+        );
     }
     if !(restart.min_ms..=3_600_000).contains(&restart.max_ms) {
         return refuse(&["restart", "max_ms"], "allowed are min_ms to 3600000");
