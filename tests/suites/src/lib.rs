@@ -6,6 +6,7 @@
 pub mod appliance;
 pub mod client;
 pub mod disk;
+pub mod inside;
 pub mod place;
 pub mod story;
 pub mod stream;
