@@ -14,6 +14,23 @@ pub enum GraphError {
     Missing { unit: String, missing: String },
     #[error("units wait for each other: {}", .0.join(" -> "))]
     Cycle(Vec<String>),
+    #[error("unit {unit} requires {timed}, which runs by a timer: allowed is `after`")]
+    Timed { unit: String, timed: String },
+}
+
+impl GraphError {
+    /// Whose file is wrong, and which name in its `requires` or `after`, if it is there that it is wrong.
+    pub fn place(&self) -> (&str, Option<&str>) {
+        match self {
+            Self::Double(unit) => (unit, None),
+            Self::Missing { unit, missing } => (unit, Some(missing)),
+            Self::Cycle(path) => (
+                path.first().map_or("", String::as_str),
+                path.get(1).map(String::as_str),
+            ),
+            Self::Timed { unit, timed } => (unit, Some(timed)),
+        }
+    }
 }
 
 /// The edges, by name. Every name in it is a unit's.
@@ -21,6 +38,8 @@ pub enum GraphError {
 pub struct Graph {
     /// What comes first comes first; units without a bond are in the order of their names.
     order: Vec<String>,
+    requires: BTreeMap<String, Vec<String>>,
+    after: BTreeMap<String, Vec<String>>,
     dependants: BTreeMap<String, BTreeSet<String>>,
     followers: BTreeMap<String, BTreeSet<String>>,
 }
@@ -50,7 +69,22 @@ impl Graph {
                     .or_default()
                     .insert(unit.name.clone());
             }
+            for (edges, names) in [
+                (&mut graph.requires, &unit.requires),
+                (&mut graph.after, &unit.after),
+            ] {
+                edges.insert(unit.name.clone(), names.clone());
+            }
             for name in &unit.requires {
+                if by_name
+                    .get(name.as_str())
+                    .is_some_and(|unit| unit.timer.is_some())
+                {
+                    return Err(GraphError::Timed {
+                        unit: unit.name.clone(),
+                        timed: name.clone(),
+                    });
+                }
                 graph
                     .dependants
                     .entry(name.clone())
@@ -68,6 +102,16 @@ impl Graph {
     /// Every unit after those it waits for.
     pub fn order(&self) -> &[String] {
         &self.order
+    }
+
+    /// What `name` requires.
+    pub fn requires(&self, name: &str) -> &[String] {
+        self.requires.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// What `name` only comes after.
+    pub fn after(&self, name: &str) -> &[String] {
+        self.after.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The units that require `name`.
@@ -160,6 +204,20 @@ mod tests {
         );
         let error = Graph::plan(&[unit("a", &["a"], &[])]).unwrap_err();
         assert_eq!(error.to_string(), "units wait for each other: a -> a");
+    }
+
+    #[test]
+    fn what_runs_by_a_timer_cannot_be_required() {
+        let mut timed = unit("t", &[], &[]);
+        timed.kind = crate::unit::Kind::Oneshot;
+        timed.timer = Some(crate::unit::Timer {
+            first_s: 0,
+            every_s: 60,
+            spread_s: 0,
+        });
+        let error = Graph::plan(&[timed.clone(), unit("a", &["t"], &[])]).unwrap_err();
+        assert_eq!(error.place(), ("a", Some("t")));
+        Graph::plan(&[timed, unit("a", &[], &["t"])]).unwrap();
     }
 
     #[test]

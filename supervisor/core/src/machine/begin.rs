@@ -1,8 +1,10 @@
 //! The way up: from the decision to start to readiness.
 
-use super::state::{AfterStop, Effect, Machine, Stage, StartPhase, State, StopPhase};
+use super::event::Effect;
+use super::record::Machine;
+use super::state::{AfterStop, Stage, StartPhase, State};
 use crate::restart;
-use crate::unit::{Kind, ReadyKind, Unit};
+use crate::unit::{KILL_LIMIT_MS, Kind, ReadyKind, Timer, Unit};
 
 /// The helper's work takes milliseconds; a minute means that something hangs.
 const SANDBOX_LIMIT_MS: u64 = 60_000;
@@ -12,10 +14,15 @@ impl Machine {
     pub(super) fn launch(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
         self.ready_since_ms = None;
         self.running_since_ms = None;
-        if let Some(missing) = self.missing() {
-            let changed = self.state != State::Waiting || self.reason.as_ref() != Some(&missing);
+        let missing = self.missing();
+        self.plan_next_run(unit, now_ms, missing.is_some());
+        let too_early = self.next_run_ms.is_some_and(|at| now_ms < at);
+        if let Some(obstacle) =
+            missing.or_else(|| too_early.then(|| "waiting for its time".to_owned()))
+        {
+            let changed = self.state != State::Waiting || self.reason.as_ref() != Some(&obstacle);
             self.state = State::Waiting;
-            self.reason = Some(missing);
+            self.reason = Some(obstacle);
             if changed {
                 effects.push(Effect::Persist);
             }
@@ -24,6 +31,7 @@ impl Machine {
         if self.occupied {
             self.state = State::Backoff { until_ms: now_ms };
             self.reason = Some("waiting for the processes of its former run to end".to_owned());
+            self.expect_empty(now_ms);
             effects.extend([Effect::Persist, Effect::KillCgroup { run: self.run }]);
             return;
         }
@@ -32,9 +40,39 @@ impl Machine {
         self.run += 1;
         self.occupied = true;
         self.sandbox_error = None;
+        self.reload_error = None;
+        self.watchdog_limit_ms = None;
+        self.extended_ms = 0;
         self.deadline_ms = Some(now_ms.saturating_add(SANDBOX_LIMIT_MS));
         self.state = State::Starting(StartPhase::Forking);
         effects.extend([Effect::Persist, Effect::Spawn { run: self.run }]);
+    }
+
+    /// For a timer the first run is due so long after all that it requires is ready. What is overdue stays so.
+    fn plan_next_run(&mut self, unit: &Unit, now_ms: u64, is_missing: bool) {
+        let Some(timer) = &unit.timer else {
+            self.next_run_ms = None;
+            return;
+        };
+        let is_due = self.next_run_ms.is_some_and(|at| at <= now_ms);
+        if is_missing && !is_due && self.ground.is_none() {
+            self.next_run_ms = None;
+        } else if !is_missing && self.next_run_ms.is_none() {
+            self.next_run_ms = Some(self.time_of_run(unit, timer, timer.first_s, now_ms));
+        }
+    }
+
+    pub(super) fn time_of_run(&self, unit: &Unit, timer: &Timer, in_s: u64, now_ms: u64) -> u64 {
+        let spread_ms = timer.spread_s.saturating_mul(1000);
+        let chance = restart::chance(&unit.name, self.run, now_ms);
+        now_ms
+            .saturating_add(in_s.saturating_mul(1000))
+            .saturating_add(chance % spread_ms.saturating_add(1))
+    }
+
+    /// What the last run has left behind was sent SIGKILL: so long may it take to end.
+    pub(super) fn expect_empty(&mut self, now_ms: u64) {
+        self.deadline_ms = Some(now_ms.saturating_add(KILL_LIMIT_MS));
     }
 
     pub(super) fn on_spawned(
@@ -58,18 +96,7 @@ impl Machine {
             // Stopped while it was being forked: what was owed to the process follows now.
             State::Stopping { phase, .. } => {
                 self.pid = Some(pid);
-                effects.push(Effect::Persist);
-                effects.push(match phase {
-                    StopPhase::Asked => Effect::Signal {
-                        run,
-                        signal: unit.stop.signal.number(),
-                    },
-                    StopPhase::Insisted => Effect::Signal {
-                        run,
-                        signal: unit.stop.then.number(),
-                    },
-                    StopPhase::Killed | StopPhase::Stuck => Effect::KillCgroup { run },
-                });
+                effects.extend([Effect::Persist, self.pressure(unit, *phase)]);
             }
             State::Stopped
             | State::Waiting
@@ -121,19 +148,24 @@ impl Machine {
         }
         match self.state {
             State::Starting(StartPhase::Forking | StartPhase::Sandboxing) => {
-                self.deadline_ms = Self::start_deadline(unit, now_ms);
+                self.begin_start_limit(unit, now_ms);
                 match (unit.kind, unit.ready.kind) {
                     (Kind::Oneshot, _) => {
                         self.state = State::Starting(StartPhase::Working);
                         effects.push(Effect::Persist);
                     }
-                    (Kind::Service, ReadyKind::Started) => self.become_ready(now_ms, effects),
+                    (Kind::Service, ReadyKind::Started) => {
+                        self.become_ready(unit, now_ms, effects);
+                    }
                     (
                         Kind::Service,
                         ReadyKind::Notify | ReadyKind::Tcp | ReadyKind::Http | ReadyKind::Exec,
                     ) => {
                         self.state = State::Starting(StartPhase::Readying);
-                        effects.extend([Effect::Persist, Effect::StartReadiness { run }]);
+                        effects.push(Effect::Persist);
+                        if unit.ready.kind.is_polled() {
+                            effects.push(Effect::StartReadiness { run });
+                        }
                     }
                 }
             }
@@ -163,11 +195,11 @@ impl Machine {
             State::Starting(
                 StartPhase::Forking | StartPhase::Sandboxing | StartPhase::Readying,
             ) => {
-                self.become_ready(now_ms, effects);
+                self.become_ready(unit, now_ms, effects);
             }
             State::Running => {
                 if self.ready_since_ms.is_none() {
-                    self.become_ready(now_ms, effects);
+                    self.become_ready(unit, now_ms, effects);
                 }
             }
             // A one-shot is ready when it is Done.
@@ -181,15 +213,20 @@ impl Machine {
         }
     }
 
-    fn become_ready(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
-        if self.state != State::Running {
-            self.running_since_ms = Some(now_ms);
-        }
+    fn become_ready(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
+        let was_running = self.state == State::Running;
         self.state = State::Running;
         self.ready_since_ms = Some(now_ms);
         self.reason = None;
         self.deadline_ms = None;
         effects.push(Effect::Persist);
+        if !was_running {
+            self.running_since_ms = Some(now_ms);
+            if !unit.ready.kind.is_polled() && unit.ready.is_asked() {
+                effects.push(Effect::StartReadiness { run: self.run });
+            }
+            self.begin_care(unit, now_ms, effects);
+        }
     }
 
     pub(super) fn on_not_ready(&mut self, run: u32, reason: String, effects: &mut Vec<Effect>) {
@@ -257,8 +294,9 @@ impl Machine {
         self.begin_stop(unit, now_ms, AfterStop::Failure { stage, reason }, effects);
     }
 
-    pub(super) fn start_deadline(unit: &Unit, now_ms: u64) -> Option<u64> {
-        (unit.ready.timeout_s > 0)
-            .then(|| now_ms.saturating_add(unit.ready.timeout_s.saturating_mul(1000)))
+    pub(super) fn begin_start_limit(&mut self, unit: &Unit, now_ms: u64) {
+        self.extended_ms = 0;
+        self.deadline_ms = (unit.ready.timeout_s > 0)
+            .then(|| now_ms.saturating_add(unit.ready.timeout_s.saturating_mul(1000)));
     }
 }

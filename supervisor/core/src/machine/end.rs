@@ -1,14 +1,13 @@
 //! The way down: stops, exits, failures, and what follows them.
 
-use super::state::{
-    AfterStop, Desired, Effect, ExitStatus, Machine, Stage, StartPhase, State, StopPhase,
-};
+use super::event::Effect;
+use super::record::Machine;
+use super::state::{AfterStop, Desired, ExitStatus, Stage, StartPhase, State, StopPhase};
 use crate::restart;
-use crate::unit::{Kind, RestartPolicy, SignalName, Unit};
+use crate::unit::{KILL_LIMIT_MS, Kind, RestartPolicy, SignalName, Unit};
 
-/// How long processes may take to die of SIGKILL before that is worth a word. They die at once unless they wait for a
-/// device.
-const KILL_LIMIT_MS: u64 = 10_000;
+/// What people read of processes that SIGKILL does not end.
+const STUCK: &str = "its processes cannot be killed: they wait for a device";
 
 impl Machine {
     pub(super) fn begin_stop(
@@ -18,8 +17,11 @@ impl Machine {
         then: AfterStop,
         effects: &mut Vec<Effect>,
     ) {
-        self.ready_since_ms = None;
-        effects.push(Effect::StopReadiness { run: self.run });
+        self.end_care(unit, effects);
+        self.extended_ms = 0;
+        if let AfterStop::Failure { stage, reason } = &then {
+            self.reason = Some(format!("{stage}: {reason}"));
+        }
         let forking = self.state == State::Starting(StartPhase::Forking);
         let phase = if self.pid.is_some() || forking {
             StopPhase::Asked
@@ -32,13 +34,21 @@ impl Machine {
             then,
         };
         effects.push(Effect::Persist);
-        if self.pid.is_some() {
-            effects.push(Effect::Signal {
-                run: self.run,
-                signal: unit.stop.signal.number(),
-            });
-        } else if !forking {
-            effects.push(Effect::KillCgroup { run: self.run });
+        if self.pid.is_some() || !forking {
+            effects.push(self.pressure(unit, phase));
+        }
+    }
+
+    /// What each step of a stop does.
+    pub(super) fn pressure(&self, unit: &Unit, phase: StopPhase) -> Effect {
+        let signal = |signal: SignalName| Effect::Signal {
+            run: self.run,
+            signal: signal.number(),
+        };
+        match phase {
+            StopPhase::Asked => signal(unit.stop.signal),
+            StopPhase::Insisted => signal(unit.stop.then),
+            StopPhase::Killed | StopPhase::Stuck => Effect::KillCgroup { run: self.run },
         }
     }
 
@@ -66,19 +76,14 @@ impl Machine {
         }
         self.reason = Some(match next {
             StopPhase::Asked | StopPhase::Insisted => {
-                format!("did not stop within {} s", unit.stop.timeout_s)
+                let asked_ms = Self::stop_limit_ms(unit, phase).saturating_add(self.extended_ms);
+                format!("did not stop within {} s", asked_ms / 1000)
             }
             StopPhase::Killed => "did not stop in time and was killed".to_owned(),
-            StopPhase::Stuck => "its processes cannot be killed: they wait for a device".to_owned(),
+            StopPhase::Stuck => STUCK.to_owned(),
         });
-        effects.push(Effect::Persist);
-        effects.push(match next {
-            StopPhase::Asked | StopPhase::Insisted => Effect::Signal {
-                run: self.run,
-                signal: unit.stop.then.number(),
-            },
-            StopPhase::Killed | StopPhase::Stuck => Effect::KillCgroup { run: self.run },
-        });
+        self.extended_ms = 0;
+        effects.extend([Effect::Persist, self.pressure(unit, next)]);
     }
 
     pub(super) fn stop_limit_ms(unit: &Unit, phase: StopPhase) -> u64 {
@@ -102,8 +107,8 @@ impl Machine {
         }
         self.pid = None;
         self.last_exit = Some(status);
-        self.ready_since_ms = None;
-        effects.push(Effect::StopReadiness { run });
+        self.end_care(unit, effects);
+        let cause = self.cause_of(status);
         match &self.state {
             State::Starting(phase) => match (unit.kind, status.is_success(), *phase) {
                 (Kind::Oneshot, true, _) => {
@@ -114,12 +119,12 @@ impl Machine {
                 (Kind::Service, _, _) | (Kind::Oneshot, false, _) => {
                     let before_ready = (
                         Stage::Readiness,
-                        format!("ended before it was ready: {status}"),
+                        format!("ended before it was ready: {cause}"),
                     );
                     let (stage, reason) = match (self.sandbox_error.take(), unit.kind) {
                         (Some(reported), Kind::Service | Kind::Oneshot) => reported,
                         (None, Kind::Service) => before_ready,
-                        (None, Kind::Oneshot) => (Stage::Run, status.to_string()),
+                        (None, Kind::Oneshot) => (Stage::Run, cause),
                     };
                     self.fail(unit, now_ms, stage, reason, effects);
                 }
@@ -132,7 +137,7 @@ impl Machine {
                 }
                 (RestartPolicy::Always, _)
                 | (RestartPolicy::OnFailure | RestartPolicy::Never, false) => {
-                    self.fail(unit, now_ms, Stage::Run, status.to_string(), effects);
+                    self.fail(unit, now_ms, Stage::Run, cause, effects);
                 }
             },
             State::Stopping { then, .. } => {
@@ -158,9 +163,32 @@ impl Machine {
             }
         }
         if self.occupied {
+            self.expect_empty(now_ms);
             effects.push(Effect::KillCgroup { run });
         } else {
             effects.push(Effect::Retire { run });
+        }
+    }
+
+    fn cause_of(&self, status: ExitStatus) -> String {
+        if self.ran_out_of_memory() {
+            format!("out of memory (cause=oom): {status}")
+        } else {
+            status.to_string()
+        }
+    }
+
+    /// Between two runs: what the last one has left behind outlives SIGKILL. No run begins beside it.
+    pub(super) fn on_left_behind(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        if self.occupied && self.deadline_ms.is_some_and(|deadline| deadline <= now_ms) {
+            self.deadline_ms = None;
+            let before = self
+                .reason
+                .take()
+                .map(|reason| format!("{reason}; "))
+                .unwrap_or_default();
+            self.reason = Some(format!("{before}{STUCK}"));
+            effects.extend([Effect::Persist, Effect::KillCgroup { run: self.run }]);
         }
     }
 
@@ -179,14 +207,16 @@ impl Machine {
             // The exit has not been told yet; all follows from it.
             return;
         }
+        self.deadline_ms = None;
         effects.push(Effect::Retire { run });
         match &self.state {
             State::Starting(StartPhase::Emptying) => {
                 self.state = State::Done;
                 self.ready_since_ms = Some(now_ms);
                 self.reason = None;
-                self.deadline_ms = None;
                 self.failures = 0;
+                self.next_run_ms = (unit.timer.as_ref())
+                    .map(|timer| self.time_of_run(unit, timer, timer.every_s, now_ms));
             }
             State::Stopping { then, .. } => {
                 let then = then.clone();
@@ -231,6 +261,7 @@ impl Machine {
         self.ready_since_ms = None;
         self.running_since_ms = None;
         self.deadline_ms = None;
+        self.next_run_ms = None;
         if self.occupied {
             let until_ms = now_ms.saturating_add(KILL_LIMIT_MS);
             self.state = State::Stopping {

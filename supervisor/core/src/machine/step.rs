@@ -1,6 +1,8 @@
 //! One event, from any state. Every table is complete: no state is left to a default.
 
-use super::state::{AfterStop, Desired, Effect, Event, Machine, Requirements, StartPhase, State};
+use super::event::{Effect, Event};
+use super::record::Machine;
+use super::state::{AfterStop, Desired, StartPhase, State};
 use crate::unit::{RequirementLost, Unit};
 
 impl Machine {
@@ -17,8 +19,7 @@ impl Machine {
                 self.leave_waiting(unit, now_ms, &mut effects);
             }
             Event::Requirements(requirements) => {
-                self.requirements = requirements;
-                self.leave_waiting(unit, now_ms, &mut effects);
+                self.on_requirements(unit, now_ms, requirements, &mut effects);
             }
             Event::RequirementGone(name) => {
                 self.on_requirement_gone(unit, now_ms, &name, &mut effects)
@@ -34,31 +35,26 @@ impl Machine {
             }
             Event::Executed { run } => self.on_executed(unit, now_ms, run, &mut effects),
             Event::Ready { run } => self.on_ready(unit, now_ms, run, &mut effects),
-            Event::SaidReady { run } => {
-                if run == self.run && self.is_ready() {
-                    self.ready_since_ms = Some(now_ms);
-                    effects.push(Effect::Persist);
-                } else {
-                    self.on_ready(unit, now_ms, run, &mut effects);
-                }
-            }
+            Event::SaidReady { run } => self.on_said_ready(unit, now_ms, run, &mut effects),
             Event::NotReady { run, reason } => self.on_not_ready(run, reason, &mut effects),
             Event::Exited { run, status } => {
                 self.on_exited(unit, now_ms, run, status, &mut effects)
             }
             Event::Emptied { run } => self.on_emptied(unit, now_ms, run, &mut effects),
             Event::Adopted { pid } => self.on_adopted(unit, now_ms, pid, &mut effects),
-            Event::Reload
-            | Event::Reloading { .. }
-            | Event::ReloadDone { .. }
-            | Event::Alive { .. }
-            | Event::Petted { .. }
-            | Event::WatchdogLimit { .. }
-            | Event::Extend { .. }
-            | Event::MainPid { .. }
-            | Event::Oom { .. }
-            | Event::Ground(_)
-            | Event::Reset => {}
+            Event::Reload => self.on_reload(unit, now_ms, &mut effects),
+            Event::Reloading { run } => self.on_reloading(unit, now_ms, run, &mut effects),
+            Event::ReloadDone { run, error } => {
+                self.on_reload_done(unit, now_ms, run, error, &mut effects);
+            }
+            Event::Alive { run, error } => self.on_alive(unit, now_ms, run, error, &mut effects),
+            Event::Petted { run } => self.on_petted(unit, now_ms, run),
+            Event::WatchdogLimit { run, ms } => self.on_watchdog_limit(unit, now_ms, run, ms),
+            Event::Extend { run, ms } => self.on_extend(unit, now_ms, run, ms, &mut effects),
+            Event::MainPid { run, pid } => self.on_main_pid(run, pid, &mut effects),
+            Event::Oom { run } => self.on_oom(run, &mut effects),
+            Event::Ground(ground) => self.on_ground(unit, now_ms, ground, &mut effects),
+            Event::Reset => self.on_reset(&mut effects),
             Event::Tick => self.on_tick(unit, now_ms, &mut effects),
         }
         effects
@@ -68,17 +64,33 @@ impl Machine {
         self.desired = Desired::Up;
         match &mut self.state {
             State::Stopped | State::Failed { .. } | State::Backoff { .. } => {
-                // A person asks: the window is theirs again.
-                self.starts.clear();
-                self.failures = 0;
-                self.launch(unit, now_ms, effects);
+                self.launch_afresh(unit, now_ms, effects);
             }
             State::Stopping { then, .. } => {
                 *then = AfterStop::Relaunch;
                 effects.push(Effect::Persist);
             }
-            State::Waiting | State::Starting(_) | State::Running | State::Done => {}
+            // Nobody need wait for the timer.
+            State::Waiting | State::Done => {
+                if self.next_run_ms.is_some() {
+                    self.run_now(unit, now_ms, effects);
+                }
+            }
+            State::Starting(_) | State::Running => {}
         }
+    }
+
+    /// A person asks, or what was in the way is gone: the window is theirs again.
+    fn launch_afresh(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
+        self.starts.clear();
+        self.failures = 0;
+        self.launch(unit, now_ms, effects);
+    }
+
+    /// With a timer: whatever it says.
+    fn run_now(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
+        self.next_run_ms = unit.timer.as_ref().map(|_| now_ms);
+        self.launch_afresh(unit, now_ms, effects);
     }
 
     fn on_stop(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
@@ -103,10 +115,11 @@ impl Machine {
         self.starts.clear();
         self.failures = 0;
         match &mut self.state {
-            State::Stopped | State::Done | State::Backoff { .. } | State::Failed { .. } => {
-                self.launch(unit, now_ms, effects);
-            }
-            State::Waiting => {}
+            State::Stopped
+            | State::Waiting
+            | State::Done
+            | State::Backoff { .. }
+            | State::Failed { .. } => self.run_now(unit, now_ms, effects),
             State::Starting(_) | State::Running => {
                 self.begin_stop(unit, now_ms, AfterStop::Relaunch, effects)
             }
@@ -132,7 +145,55 @@ impl Machine {
         }
     }
 
-    fn leave_waiting(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
+    /// Its data went away or came back. What runs finds out by itself.
+    fn on_ground(
+        &mut self,
+        unit: &Unit,
+        now_ms: u64,
+        ground: Option<String>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_back = self.ground.is_some() && ground.is_none();
+        self.ground = ground;
+        match &self.state {
+            State::Waiting if is_back => self.launch_afresh(unit, now_ms, effects),
+            State::Waiting => self.launch(unit, now_ms, effects),
+            // Whatever it failed at, it was not given a chance.
+            State::Backoff { .. } | State::Failed { .. }
+                if is_back && self.desired == Desired::Up && !self.held =>
+            {
+                self.launch_afresh(unit, now_ms, effects);
+            }
+            State::Stopped
+            | State::Starting(_)
+            | State::Running
+            | State::Stopping { .. }
+            | State::Backoff { .. }
+            | State::Done
+            | State::Failed { .. } => effects.push(Effect::Persist),
+        }
+    }
+
+    fn on_reset(&mut self, effects: &mut Vec<Effect>) {
+        self.starts.clear();
+        self.failures = 0;
+        match &self.state {
+            State::Failed { .. } => {
+                self.state = State::Stopped;
+                self.reason = None;
+            }
+            State::Stopped
+            | State::Waiting
+            | State::Starting(_)
+            | State::Running
+            | State::Stopping { .. }
+            | State::Backoff { .. }
+            | State::Done => {}
+        }
+        effects.push(Effect::Persist);
+    }
+
+    pub(super) fn leave_waiting(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
         match self.state {
             State::Waiting => self.launch(unit, now_ms, effects),
             State::Stopped
@@ -178,31 +239,46 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) {
         self.pid = pid;
+        let run = self.run;
+        effects.push(Effect::Persist);
         // Limits begin anew: the time without a supervisor is not the unit's fault.
         match &mut self.state {
+            // Nobody knows of a process; that none is left must be seen.
             State::Starting(StartPhase::Forking | StartPhase::Sandboxing) if pid.is_none() => {
                 let error = "atalayad ended during the start".to_owned();
-                self.on_spawn_failed(unit, now_ms, self.run, (super::Stage::Fork, error), effects);
+                self.fail(unit, now_ms, super::Stage::Fork, error, effects);
+                self.expect_empty(now_ms);
+                effects.push(Effect::KillCgroup { run });
             }
             // Whether the program already runs is not known: if the helper fails, its exit will tell.
             State::Starting(StartPhase::Forking | StartPhase::Sandboxing) => {
                 self.state = State::Starting(StartPhase::Sandboxing);
-                self.on_executed(unit, now_ms, self.run, effects);
+                self.on_executed(unit, now_ms, run, effects);
             }
             State::Starting(StartPhase::Readying | StartPhase::Working) => {
-                self.deadline_ms = Self::start_deadline(unit, now_ms);
-                effects.push(Effect::StartReadiness { run: self.run });
+                self.begin_start_limit(unit, now_ms);
+                if unit.ready.kind.is_polled() {
+                    effects.push(Effect::StartReadiness { run });
+                }
             }
             State::Starting(StartPhase::Emptying) => {
-                effects.push(Effect::KillCgroup { run: self.run })
+                self.expect_empty(now_ms);
+                effects.push(Effect::KillCgroup { run });
             }
-            State::Running => effects.push(Effect::StartReadiness { run: self.run }),
+            State::Running => {
+                if unit.ready.is_asked() {
+                    effects.push(Effect::StartReadiness { run });
+                }
+                self.begin_care(unit, now_ms, effects);
+                self.resume_reload(unit, now_ms, effects);
+            }
             State::Stopping {
                 phase, until_ms, ..
             } => {
+                self.extended_ms = 0;
                 *until_ms = now_ms.saturating_add(Self::stop_limit_ms(unit, *phase));
                 if pid.is_none() {
-                    effects.push(Effect::KillCgroup { run: self.run });
+                    effects.push(Effect::KillCgroup { run });
                 }
             }
             State::Stopped
@@ -211,20 +287,22 @@ impl Machine {
             | State::Done
             | State::Failed { .. } => {
                 if self.occupied {
-                    effects.push(Effect::KillCgroup { run: self.run });
+                    self.expect_empty(now_ms);
+                    effects.push(Effect::KillCgroup { run });
                 }
             }
         }
-        effects.insert(0, Effect::Persist);
     }
 
     fn on_tick(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
+        let is_due = self.next_run_ms.is_some_and(|at| at <= now_ms);
         match &self.state {
             State::Starting(phase) => {
                 if self.deadline_ms.is_some_and(|deadline| deadline <= now_ms) {
                     self.on_start_deadline(unit, now_ms, *phase, effects);
                 }
             }
+            State::Running => self.on_running_tick(unit, now_ms, effects),
             State::Stopping {
                 until_ms, phase, ..
             } => {
@@ -232,25 +310,22 @@ impl Machine {
                     self.press_on(unit, now_ms, *phase, effects);
                 }
             }
-            State::Backoff { until_ms } => {
-                if *until_ms <= now_ms && !self.occupied {
+            State::Backoff { until_ms } if !self.occupied => {
+                if *until_ms <= now_ms {
                     self.launch(unit, now_ms, effects);
                 }
             }
-            State::Stopped
-            | State::Waiting
-            | State::Running
-            | State::Done
-            | State::Failed { .. } => {}
-        }
-    }
-
-    /// Whether nothing but time and will keeps it from running.
-    pub(super) fn missing(&self) -> Option<String> {
-        match &self.requirements {
-            Requirements::Missing(name) => Some(format!("waiting for {name}")),
-            Requirements::Ready if self.held => Some("waiting for what it requires".to_owned()),
-            Requirements::Ready => None,
+            State::Done => {
+                if is_due {
+                    self.launch_afresh(unit, now_ms, effects);
+                }
+            }
+            State::Waiting if is_due && self.missing().is_none() => {
+                self.launch_afresh(unit, now_ms, effects);
+            }
+            State::Waiting | State::Backoff { .. } | State::Stopped | State::Failed { .. } => {
+                self.on_left_behind(now_ms, effects);
+            }
         }
     }
 }

@@ -2,9 +2,11 @@
 //! an end is complete. Like the machines it does nothing itself.
 //!
 //! A unit that is to stop waits until no unit that requires it is active. Those are held: they stop too, stay wanted, and
-//! come back by themselves. The end of the machine is the same for all units at once.
+//! come back by themselves. The end of the machine (`shutdown`) is the same for all units at once.
 
+mod replace;
 mod settle;
+pub mod shutdown;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +14,8 @@ use crate::graph::{Graph, GraphError};
 use crate::link::Action;
 use crate::machine::{Desired, Effect as UnitEffect, Event, Machine};
 use crate::unit::Unit;
+
+use shutdown::Shutdown;
 
 /// What can happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +80,8 @@ pub struct Ground {
 pub enum Refusal {
     #[error("there is no such unit")]
     NoSuchUnit,
+    #[error("the unit has no `reload`")]
+    CannotReload,
     #[error("the units cannot be used")]
     Units(#[from] GraphError),
 }
@@ -83,9 +89,22 @@ pub enum Refusal {
 #[derive(Clone, Debug)]
 struct Member {
     unit: Unit,
+    /// What it will be at its next start.
+    next: Option<Unit>,
     machine: Machine,
     /// Told to the units that require it.
     was_up: bool,
+}
+
+impl Member {
+    fn new(unit: Unit) -> Self {
+        Self {
+            unit,
+            next: None,
+            machine: Machine::default(),
+            was_up: false,
+        }
+    }
 }
 
 /// The units and how they fare.
@@ -95,8 +114,10 @@ pub struct System {
     graph: Graph,
     /// To be stopped as soon as nothing that requires them is active.
     stopping: BTreeSet<String>,
-    end: Option<Action>,
-    ended: bool,
+    shutdown: Shutdown,
+    ground: Option<Ground>,
+    /// New unit files that wait until what is gone has stopped.
+    replacement: Option<Vec<Unit>>,
 }
 
 impl System {
@@ -106,23 +127,15 @@ impl System {
         let graph = Graph::plan(&units)?;
         let members = units
             .into_iter()
-            .map(|unit| {
-                (
-                    unit.name.clone(),
-                    Member {
-                        unit,
-                        machine: Machine::default(),
-                        was_up: false,
-                    },
-                )
-            })
+            .map(|unit| (unit.name.clone(), Member::new(unit)))
             .collect();
         Ok(Self {
             members,
             graph,
             stopping: BTreeSet::new(),
-            end: None,
-            ended: false,
+            shutdown: Shutdown::Up,
+            ground: None,
+            replacement: None,
         })
     }
 
@@ -159,7 +172,7 @@ impl System {
 
     /// The end that was asked for.
     pub fn end(&self) -> Option<Action> {
-        self.end
+        self.shutdown.action()
     }
 
     /// When to send the next [`Input::Tick`], in milliseconds.
@@ -178,7 +191,9 @@ impl System {
         let mut effects = Vec::new();
         match input {
             Input::StartWanted => {
-                let wanted: Vec<String> = self.wanted().map(str::to_owned).collect();
+                // In the order of the graph: what another comes after must be on its way before that one decides.
+                let wanted = |(unit, _): (&Unit, _)| unit.wanted.then(|| unit.name.clone());
+                let wanted: Vec<String> = self.units().filter_map(wanted).collect();
                 for name in wanted {
                     self.start(now_ms, &name, &mut effects)?;
                 }
@@ -195,23 +210,29 @@ impl System {
                 if !self.members.contains_key(&name) {
                     return Err(Refusal::NoSuchUnit);
                 }
-                if self.end.is_none() {
+                if self.end().is_none() {
                     self.start_required(now_ms, &name, &mut effects)?;
                     self.stopping.remove(&name);
                     self.send(now_ms, &name, Event::Restart, &mut effects)?;
                 }
             }
-            Input::Reload(name) => self.send(now_ms, &name, Event::Reload, &mut effects)?,
+            Input::Reload(name) => {
+                let member = self.members.get(&name).ok_or(Refusal::NoSuchUnit)?;
+                if member.unit.reload.is_none() {
+                    return Err(Refusal::CannotReload);
+                }
+                self.send(now_ms, &name, Event::Reload, &mut effects)?;
+            }
             Input::Reset(name) => self.send(now_ms, &name, Event::Reset, &mut effects)?,
-            Input::Replace(units) => drop(Graph::plan(&units)?),
-            Input::Ground(_) => {}
+            Input::Replace(units) => self.replace(units)?,
+            Input::Ground(ground) => self.ground = Some(ground),
             Input::Unit { unit, event } => self.send(now_ms, &unit, event, &mut effects)?,
-            Input::End(end) => {
-                if self.end.is_none() {
-                    self.end = Some(end);
+            Input::End(end) => match self.shutdown.step(shutdown::Event::Requested(end)) {
+                Some(shutdown::Order::StopAll) => {
                     self.stopping = self.members.keys().cloned().collect();
                 }
-            }
+                Some(shutdown::Order::Tell { .. }) | None => {}
+            },
             Input::Tick => {
                 for name in self.graph.order().to_vec() {
                     self.send(now_ms, &name, Event::Tick, &mut effects)?;
@@ -219,6 +240,7 @@ impl System {
             }
         }
         self.settle(now_ms, &mut effects)?;
+        self.take_replacement(now_ms, &mut effects)?;
         Ok(effects)
     }
 
@@ -230,8 +252,11 @@ impl System {
     ) -> Result<(), Refusal> {
         for (name, _) in &restored {
             let requirements = self.requirements_of(name);
-            let member = self.members.get_mut(name).ok_or(Refusal::NoSuchUnit)?;
-            member.machine.learn_requirements(requirements);
+            let member = self.members.get(name).ok_or(Refusal::NoSuchUnit)?;
+            let ground = self.ground_of(&member.unit);
+            if let Some(member) = self.members.get_mut(name) {
+                member.machine.learn(requirements, ground);
+            }
         }
         for (name, pid) in restored {
             self.send(now_ms, &name, Event::Adopted { pid }, effects)?;
@@ -239,15 +264,8 @@ impl System {
         Ok(())
     }
 
-    fn wanted(&self) -> impl Iterator<Item = &str> {
-        self.members
-            .values()
-            .filter(|member| member.unit.wanted)
-            .map(|member| member.unit.name.as_str())
-    }
-
     fn start(&mut self, now_ms: u64, name: &str, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
-        if self.end.is_some() {
+        if self.end().is_some() {
             return if self.members.contains_key(name) {
                 Ok(())
             } else {
@@ -265,8 +283,10 @@ impl System {
         name: &str,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
-        let member = self.members.get(name).ok_or(Refusal::NoSuchUnit)?;
-        for required in member.unit.requires.clone() {
+        if !self.members.contains_key(name) {
+            return Err(Refusal::NoSuchUnit);
+        }
+        for required in self.graph.requires(name).to_vec() {
             self.start_required(now_ms, &required, effects)?;
             let member = self.members.get(&required).ok_or(Refusal::NoSuchUnit)?;
             if self.stopping.contains(&required) || member.machine.desired() == Desired::Down {
@@ -298,6 +318,7 @@ impl System {
     ) -> Result<(), Refusal> {
         let member = self.members.get_mut(name).ok_or(Refusal::NoSuchUnit)?;
         let of_unit = member.machine.step(&member.unit, now_ms, event);
+        member.take_next(&of_unit);
         effects.extend(of_unit.into_iter().map(|effect| Effect::Unit {
             unit: name.to_owned(),
             effect,

@@ -1,7 +1,8 @@
 //! What follows for the others from what happened to one: repeated until nothing more follows.
 
-use super::{Effect, Refusal, System, is_up};
+use super::{Effect, Refusal, System, is_up, shutdown};
 use crate::machine::{Desired, Event, Machine, Requirements, State};
+use crate::unit::Unit;
 
 impl System {
     pub(super) fn settle(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
@@ -9,6 +10,7 @@ impl System {
         for _ in 0..=self.members.len() * 4 {
             let before = effects.len();
             let mut told = self.tell_gone(now_ms, effects)?;
+            told |= self.tell_ground(now_ms, effects)?;
             for name in self.graph.order().to_vec() {
                 told |= self.tell_requirements(now_ms, &name, effects)?;
             }
@@ -19,8 +21,32 @@ impl System {
                 break;
             }
         }
-        self.finish(effects);
+        self.shut_down(effects);
         Ok(())
+    }
+
+    /// To units with data that have not heard how it is.
+    fn tell_ground(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Result<bool, Refusal> {
+        let news: Vec<(String, Option<String>)> = self
+            .members
+            .values()
+            .map(|member| (member, self.ground_of(&member.unit)))
+            .filter(|(member, ground)| member.machine.ground() != ground.as_deref())
+            .map(|(member, ground)| (member.unit.name.clone(), ground))
+            .collect();
+        for (name, ground) in &news {
+            self.send(now_ms, name, Event::Ground(ground.clone()), effects)?;
+        }
+        Ok(!news.is_empty())
+    }
+
+    /// Why `unit` has no use of its data now.
+    pub(super) fn ground_of(&self, unit: &Unit) -> Option<String> {
+        let ground = self.ground.as_ref()?;
+        let (writes, reads) = (&unit.sandbox.data, &unit.sandbox.data_read);
+        let lacks_data = !ground.data && !(writes.is_empty() && reads.is_empty());
+        let lacks_space = !ground.space && !writes.is_empty();
+        (lacks_data || lacks_space).then(|| ground.why.clone())
     }
 
     /// To units that require one whose process has ended.
@@ -78,11 +104,8 @@ impl System {
             return Ok(false);
         };
         let held = member.machine.is_held();
-        let hold = member
-            .unit
-            .requires
-            .iter()
-            .any(|required| self.is_going(required));
+        let mut required = self.graph.requires(name).iter();
+        let hold = required.any(|required| self.is_going(required));
         if held && !hold {
             self.send(now_ms, name, Event::Release, effects)?;
             return Ok(true);
@@ -112,11 +135,7 @@ impl System {
         };
         self.stopping.contains(name)
             || member.machine.desired() == Desired::Down
-            || member
-                .unit
-                .requires
-                .iter()
-                .any(|required| self.is_going(required))
+            || (self.graph.requires(name).iter()).any(|required| self.is_going(required))
     }
 
     /// Whether a unit that must stop before `name` is still active.
@@ -128,7 +147,7 @@ impl System {
                 (machine.is_active() || *machine.state() == State::Done) && !machine.is_stuck()
             })
         };
-        if self.end.is_some() {
+        if self.shutdown.action().is_some() {
             self.graph.followers(name).any(active)
         } else {
             self.graph.dependants(name).any(active)
@@ -136,9 +155,6 @@ impl System {
     }
 
     pub(super) fn requirements_of(&self, name: &str) -> Requirements {
-        let Some(member) = self.members.get(name) else {
-            return Requirements::Ready;
-        };
         let unready = |name: &&String| {
             !self
                 .members
@@ -146,12 +162,10 @@ impl System {
                 .is_some_and(|member| member.machine.is_ready())
         };
         let unsettled = |name: &&String| !self.is_settled(name);
-        let missing = member
-            .unit
-            .requires
-            .iter()
+        let mut required = self.graph.requires(name).iter();
+        let missing = required
             .find(unready)
-            .or_else(|| member.unit.after.iter().find(unsettled));
+            .or_else(|| self.graph.after(name).iter().find(unsettled));
         missing.map_or(Requirements::Ready, |name| {
             Requirements::Missing(name.clone())
         })
@@ -172,7 +186,8 @@ impl System {
     /// Whether it waits for something that will not come by itself.
     fn is_hopeless(&self, machine: &Machine) -> bool {
         match machine.requirements() {
-            Requirements::Ready => machine.is_held(),
+            // Held, without its data, or waiting for its time.
+            Requirements::Ready => true,
             Requirements::Missing(name) => self.members.get(name).is_none_or(|member| match member
                 .machine
                 .state()
@@ -188,24 +203,25 @@ impl System {
         }
     }
 
-    fn finish(&mut self, effects: &mut Vec<Effect>) {
-        let Some(end) = self.end else { return };
+    fn shut_down(&mut self, effects: &mut Vec<Effect>) {
         let machines = || {
             self.members
-                .values()
-                .map(|member| (&member.unit.name, &member.machine))
+                .iter()
+                .map(|(name, member)| (name, &member.machine))
         };
-        if self.ended
-            || !self.stopping.is_empty()
-            || machines().any(|(_, m)| m.is_active() && !m.is_stuck())
-        {
-            return;
+        let event = shutdown::Event::Settled {
+            active: !self.stopping.is_empty()
+                || machines().any(|(_, machine)| machine.is_active() && !machine.is_stuck()),
+            stuck: machines()
+                .filter(|(_, machine)| machine.is_stuck())
+                .map(|(name, _)| name.clone())
+                .collect(),
+        };
+        match self.shutdown.step(event) {
+            Some(shutdown::Order::Tell { end, stuck }) => {
+                effects.push(Effect::Ended { end, stuck });
+            }
+            Some(shutdown::Order::StopAll) | None => {}
         }
-        let stuck = machines()
-            .filter(|(_, machine)| machine.is_stuck())
-            .map(|(name, _)| name.clone())
-            .collect();
-        self.ended = true;
-        effects.push(Effect::Ended { end, stuck });
     }
 }

@@ -249,6 +249,13 @@ impl Default for Ready {
     }
 }
 
+impl Ready {
+    /// Whether atalayad asks while the unit runs.
+    pub fn is_asked(&self) -> bool {
+        self.kind.is_polled() || !self.command.is_empty()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReadyKind {
@@ -298,7 +305,8 @@ impl Default for Stop {
 #[serde(deny_unknown_fields, default)]
 pub struct Restart {
     pub policy: RestartPolicy,
-    /// First pause, in milliseconds. It doubles up to `max_ms`; a quarter either way is left to chance.
+    /// First pause, in milliseconds. It doubles up to `max_ms`; a quarter either way is left to chance. 0: no pause at all,
+    /// only `limit` bounds the restarts.
     pub min_ms: u64,
     pub max_ms: u64,
     /// Starts within `window_s` seconds; one more and the unit is Failed.
