@@ -7,7 +7,7 @@ mod schema;
 mod values;
 
 pub use check::Refused;
-pub use parse::{UnitError, parse_unit};
+pub use parse::{UnitError, UnitFile, parse_unit, parse_units};
 pub use schema::{
     CredentialFile, DataMount, KILL_LIMIT_MS, Kind, Listen, Liveness, LivenessKind, Ready,
     ReadyKind, Reload, RequirementLost, Resources, Restart, RestartPolicy, RuntimeDirectory,

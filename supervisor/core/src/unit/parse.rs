@@ -5,6 +5,7 @@ use toml::de::{DeTable, DeValue};
 use super::check::check_unit;
 use super::schema::Unit;
 use super::values::Rlimit;
+use crate::graph::{Graph, GraphError};
 
 /// A unit file that was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +49,55 @@ pub fn parse_unit(name: &str, file: &str, text: &str) -> Result<Unit, UnitError>
         )
     })?;
     Ok(unit)
+}
+
+/// A unit file as it was read, by its unit's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitFile {
+    pub name: String,
+    pub path: String,
+    pub text: String,
+}
+
+/// Reads all files of a set of units, which must be a possible one.
+///
+/// # Errors
+/// The first thing in them that is not allowed, or the place at which one names another that is missing, double, or waits
+/// for it in a circle.
+pub fn parse_units(files: &[UnitFile]) -> Result<Vec<Unit>, UnitError> {
+    let units = files
+        .iter()
+        .map(|file| parse_unit(&file.name, &file.path, &file.text))
+        .collect::<Result<Vec<Unit>, UnitError>>()?;
+    match Graph::plan(&units) {
+        Ok(_) => Ok(units),
+        Err(error) => Err(place(files, &error)),
+    }
+}
+
+fn place(files: &[UnitFile], error: &GraphError) -> UnitError {
+    let (name, entry) = error.place();
+    // Of two that are double the second is one too many.
+    let file = files.iter().rfind(|file| file.name == name);
+    let (path, text) = file.map_or(("", ""), |file| (&file.path, &file.text));
+    UnitError {
+        file: path.to_owned(),
+        line: line_of(text, entry.map_or(0, |entry| offset_of_edge(text, entry))),
+        message: error.to_string(),
+    }
+}
+
+/// Where the file names the unit `entry`.
+fn offset_of_edge(text: &str, entry: &str) -> usize {
+    let Ok(document) = DeTable::parse(text) else {
+        return 0;
+    };
+    let edges = ["requires", "after"].into_iter();
+    edges
+        .filter_map(|key| document.get_ref().get(key)?.get_ref().as_array())
+        .flatten()
+        .find(|value| value.get_ref().as_str() == Some(entry))
+        .map_or(0, |value| value.span().start)
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -174,6 +224,74 @@ data = [{ source = "gen:postgres", path = "/var/lib/postgresql", create = true }
                 "below /run",
             ),
             ("user =\n", 4, ""),
+            ("user = \"Postgres\"\n", 4, "/etc/passwd"),
+            ("rlimits = { nofile = 4 }\n", 4, "16 to 1048576"),
+            ("rlimits = { files = 4 }\n", 4, "unknown variant"),
+            ("rlimits = { nice = 41 }\n", 4, "0 to 40"),
+            ("[ready]\ntimeout_s = 100000\n", 5, "0 to 86400"),
+            (
+                "[ready]\nkind = \"tcp\"\naddress = \"127.0.0.1:1\"\ncommand = [\"/x\"]\n",
+                7,
+                "ready.command: only kind exec and kind notify",
+            ),
+            (
+                "[liveness]\nkind = \"watchdog\"\nurl = \"http://127.0.0.1:1/\"\n",
+                6,
+                "liveness.url: only kind http",
+            ),
+            ("[liveness]\nkind = \"exec\"\n", 4, "liveness.command"),
+            ("[liveness]\nkind = \"http\"\n", 4, "liveness.url"),
+            (
+                "[liveness]\nkind = \"watchdog\"\nthreshold = 0\n",
+                6,
+                "1 to 100",
+            ),
+            ("[reload]\n", 4, "exactly one of signal and command"),
+            (
+                "[reload]\nsignal = \"HUP\"\ncommand = [\"/x\"]\n",
+                4,
+                "exactly one of signal and command",
+            ),
+            ("[reload]\nsignal = \"KILL\"\n", 5, "reload.signal"),
+            (
+                "[reload]\ncommand = [\"/x\"]\nnotifies = true\n",
+                6,
+                "reload.notifies",
+            ),
+            ("[timer]\nevery_s = 60\n", 4, "one-shots only"),
+            ("listen = [{ name = \"a\" }]\n", 4, "exactly one of address"),
+            (
+                "listen = [{ name = \"a\", address = \"127.0.0.1:1\", file = \"/x\", key = \"y\" }]\n",
+                4,
+                "exactly one of address",
+            ),
+            (
+                "listen = [{ name = \"a\", file = \"/x\" }]\n",
+                4,
+                "exactly one of address",
+            ),
+            (
+                "listen = [{ name = \"a\", address = \"localhost\" }]\n",
+                4,
+                "IP address and a port",
+            ),
+            (
+                "credentials = [{ name = \"../a\", source = \"/x\" }]\n",
+                4,
+                "a file's name",
+            ),
+            ("[resources]\ncpu_percent = 0\n", 5, "1 to 100000"),
+            ("[resources]\nio_weight = 0\n", 5, "1 to 10000"),
+            (
+                "[sandbox]\nsyscalls = [\"Mount\"]\n",
+                5,
+                "neither a system call",
+            ),
+            (
+                "[sandbox]\nwritable = [\"/etc\"]\n",
+                5,
+                "not a path below /run",
+            ),
         ];
         for (extra, line, message) in cases {
             let error = error(extra);
@@ -184,6 +302,73 @@ data = [{ source = "gen:postgres", path = "/var/lib/postgresql", create = true }
             );
             assert!(error.message.contains(message), "{extra:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_one_shot_has_no_liveness_and_may_have_a_timer() {
+        let oneshot = |extra: &str| {
+            let text = format!("description = \"x\"\ntype = \"oneshot\"\nexec = [\"/x\"]\n{extra}");
+            parse_unit("x", "x.toml", &text)
+        };
+        oneshot("[timer]\nevery_s = 60\n").unwrap();
+        let error = oneshot("[timer]\nevery_s = 0\n").unwrap_err();
+        assert_eq!(error.line, 5, "{error}");
+        for extra in [
+            "[liveness]\nkind = \"watchdog\"\n",
+            "[reload]\nsignal = \"HUP\"\n",
+        ] {
+            let error = oneshot(extra).unwrap_err();
+            assert!(error.message.contains("services only"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_core_file_is_written_unless_the_file_says_so() {
+        let text = "description = \"x\"\ntype = \"service\"\nexec = [\"/x\"]\n";
+        let unit = parse_unit("x", "x.toml", text).unwrap();
+        assert_eq!(unit.rlimits.get(&Rlimit::Core), Some(&0));
+        let text = format!("{text}rlimits = {{ core = 1 }}\n");
+        let unit = parse_unit("x", "x.toml", &text).unwrap();
+        assert_eq!(unit.rlimits.get(&Rlimit::Core), Some(&1));
+    }
+
+    fn file(name: &str, edges: &str) -> UnitFile {
+        UnitFile {
+            name: name.to_owned(),
+            path: format!("{name}.toml"),
+            text: format!("description = \"x\"\ntype = \"service\"\nexec = [\"/x\"]\n{edges}\n"),
+        }
+    }
+
+    #[test]
+    fn a_set_that_cannot_be_is_refused_with_file_and_line() {
+        let refused = |files: &[UnitFile]| parse_units(files).unwrap_err().to_string();
+        assert_eq!(
+            refused(&[
+                file("a", "requires = [\n  \"b\",\n  \"nobody\",\n]"),
+                file("b", "")
+            ]),
+            "a.toml:6: unit a names nobody, and there is no such unit"
+        );
+        assert_eq!(
+            refused(&[
+                file("a", "\nafter = [\"b\"]"),
+                file("b", "requires = [\"a\"]")
+            ]),
+            "a.toml:5: units wait for each other: a -> b -> a"
+        );
+        let mut second = file("a", "");
+        second.path = "other/a.toml".to_owned();
+        assert_eq!(
+            refused(&[file("a", ""), second]),
+            "other/a.toml:1: there are two units named a"
+        );
+        let mut timed = file("t", "[timer]\nevery_s = 9");
+        timed.text = timed.text.replace("service", "oneshot");
+        assert_eq!(
+            refused(&[timed, file("a", "requires = [\"t\"]")]),
+            "a.toml:4: unit a requires t, which runs by a timer: allowed is `after`"
+        );
     }
 
     #[test]
