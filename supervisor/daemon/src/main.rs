@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use atalaya_core::system::System;
-use atalaya_core::unit::{Unit, parse_unit};
+use atalaya_core::unit::{Unit, UnitFile, parse_units};
 use atalaya_sys::cgroup::Cgroup;
 use atalayad::api;
 use atalayad::link::Link;
@@ -46,9 +46,9 @@ fn supervise(options: Options) -> Result<()> {
     })
 }
 
-/// Every NAME.toml in the directory.
+/// Every NAME.toml in the directory. What is wrong with them is told with file and line.
 fn read_units(directory: &Path) -> Result<Vec<Unit>> {
-    let mut units = Vec::new();
+    let mut files = Vec::new();
     let entries = fs::read_dir(directory)
         .with_context(|| format!("failed to list {}", directory.display()))?;
     for entry in entries {
@@ -61,9 +61,13 @@ fn read_units(directory: &Path) -> Result<Vec<Unit>> {
         let text = fs::read_to_string(&path)
             .with_context(|| format!("failed to read {}", path.display()))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        units.push(parse_unit(&name, &path.to_string_lossy(), &text)?);
+        files.push(UnitFile {
+            name: name.into_owned(),
+            path: path.to_string_lossy().into_owned(),
+            text,
+        });
     }
-    Ok(units)
+    Ok(parse_units(&files)?)
 }
 
 /// The directories and the cgroup in which units live.
