@@ -2,7 +2,9 @@
 //! `now` come in, a new state and a list of effects go out.
 
 pub mod appliance;
+pub mod boot;
 pub mod graph;
+pub mod last_boot;
 pub mod link;
 pub mod machine;
 pub mod release;
@@ -10,3 +12,5 @@ pub mod render;
 pub mod restart;
 pub mod system;
 pub mod unit;
+pub mod why;
+pub mod words;

@@ -15,6 +15,7 @@ pub mod mounts;
 pub mod notify;
 pub mod pidfd;
 pub mod reap;
+pub mod screen;
 pub mod seqpacket;
 pub mod spawn;
 pub mod watchdog;
