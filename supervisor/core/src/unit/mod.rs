@@ -2,6 +2,8 @@
 //! with file and line. It must not look at the machine: whether a user or a program exists is found out at the start.
 
 mod check;
+#[cfg(test)]
+mod json_schema;
 mod parse;
 mod schema;
 mod values;

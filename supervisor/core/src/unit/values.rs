@@ -7,7 +7,16 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 macro_rules! as_string {
-    ($($name:ident),*) => {$(
+    ($($name:ident $pattern:literal),*) => {$(
+        #[cfg(test)]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
@@ -20,7 +29,12 @@ macro_rules! as_string {
         }
     )*};
 }
-as_string!(Mode, MemoryMax, DataSource, Capability);
+as_string!(
+    Mode "^[01]?[0-7]{3,4}$",
+    MemoryMax "^([0-9]+[KMG]?|[1-9][0-9]?%|100%)$",
+    DataSource "^(gen|data):[^/]+(/[^/]+)*$",
+    Capability "^CAP_[A-Z_]+$"
+);
 
 /// Permission bits, written in octal: "0755".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +183,7 @@ impl fmt::Display for Capability {
 
 /// The signals by which a unit may be stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum SignalName {
     Term,
@@ -197,6 +212,7 @@ impl SignalName {
 
 /// The limits that a unit file can set: all that Linux has (getrlimit(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Rlimit {
     /// Bytes of address space.

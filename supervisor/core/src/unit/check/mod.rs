@@ -311,10 +311,15 @@ fn check_sandbox(unit: &Unit) -> Result<(), Refused> {
             ),
         );
     }
-    if let Some(path) = sandbox.writable.iter().find(|path| !is_below_run(path)) {
+    let may_be_written = |path: &&String| {
+        let kernels = |place: &str| **path == place || path.starts_with(&format!("{place}/"));
+        is_below_run(path)
+            || is_absolute(path) && ["/dev", "/sys", "/proc/sys"].into_iter().any(kernels)
+    };
+    if let Some(path) = sandbox.writable.iter().find(|path| !may_be_written(path)) {
         return refuse(
             &["sandbox", "writable"],
-            format!("{path:?} is not a path below /run"),
+            format!("{path:?} is not a path below /run, /dev, /sys or /proc/sys"),
         );
     }
     Ok(())
