@@ -1,7 +1,7 @@
 //! Which folders /data has, whose they are, and which of them are bounded. The list is data; applying it creates what is
 //! missing and changes nothing that is there.
 
-use atalaya_sys::{Context, Error, Result, xfs};
+use atalaya_sys::{Context, Result, xfs};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -64,7 +64,7 @@ pub fn plan(generations: &[String]) -> Vec<Folder> {
     FOLDERS.iter().chain(first).copied().collect()
 }
 
-/// Creates what is missing below `data`, empties the temporary folder, sets its limit.
+/// Creates what is missing below `data`, and sets the limit of the temporary folder (its unit empties it at each start).
 pub fn apply(data: &Path, device: &Path) -> Result<()> {
     let generations: Vec<String> = fs::read_dir(data.join("gen"))
         .map(|entries| {
@@ -81,7 +81,6 @@ pub fn apply(data: &Path, device: &Path) -> Result<()> {
         }
     }
     let temporary = data.join(TEMPORARY);
-    empty(&temporary)?;
     xfs::set_project(&temporary, TEMPORARY_PROJECT)?;
     xfs::limit_project(device, TEMPORARY_PROJECT, TEMPORARY_LIMIT)?;
     atalaya_sys::durable::sync_directory(data)
@@ -98,20 +97,6 @@ fn create(path: &Path, folder: Folder) -> Result<bool> {
     chown(path, Some(folder.owner), Some(folder.owner))
         .context("change the owner of", path.display())?;
     Ok(true)
-}
-
-/// Left over from the last boot; links are removed, not followed.
-fn empty(folder: &Path) -> Result<()> {
-    let problem = |error| Error::new("empty", folder.display(), error);
-    for entry in fs::read_dir(folder).map_err(problem)?.flatten() {
-        let kind = entry.file_type().map_err(problem)?;
-        if kind.is_dir() {
-            fs::remove_dir_all(entry.path()).map_err(problem)?;
-        } else {
-            fs::remove_file(entry.path()).map_err(problem)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::failure::{AtStage, Failure, chain};
 use atalaya_sys::durable;
 use atalaya_sys::mounts::{self, Flags};
 use filesystem::Content;
+use serde_json::{Value, json};
 use std::path::Path;
 
 pub const MOUNT_POINT: &str = "/data";
@@ -26,27 +27,34 @@ pub fn run() -> i32 {
     let mut console = Console::new();
     let outcome = prepare(&mut console);
     let record = match &outcome {
-        Ok(()) => serde_json::json!({"version": 1, "state": "ready"}),
+        Ok(()) => json!({"version": 1, "state": "ready"}),
         Err(failure) => {
             console.say("data", &chain(failure));
             console.say(
                 "data",
                 "nothing on the data partition was deleted; units that need it do not start",
             );
-            serde_json::json!({
-                "version": 1, "state": "absent", "stage": failure.stage, "reason": chain(failure),
-            })
+            absent(failure.stage, &chain(failure))
         }
     };
-    if let Err(error) = durable::write(
-        Path::new(RECORD),
-        format!("{record}\n").as_bytes(),
-        0o644,
-        None,
-    ) {
+    write(&record, &mut console);
+    i32::from(outcome.is_err())
+}
+
+/// The child that runs this could not: the record is PID 1's to write then.
+pub fn record_absence(why: &str, console: &mut Console) {
+    write(&absent("preparation", why), console);
+}
+
+fn absent(stage: &str, reason: &str) -> Value {
+    json!({"version": 1, "state": "absent", "stage": stage, "reason": reason})
+}
+
+fn write(record: &Value, console: &mut Console) {
+    let text = format!("{record}\n");
+    if let Err(error) = durable::write(Path::new(RECORD), text.as_bytes(), 0o644, None) {
         console.say("data", &error.chain());
     }
-    i32::from(outcome.is_err())
 }
 
 fn prepare(console: &mut Console) -> Result<(), Failure> {

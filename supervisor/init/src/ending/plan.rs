@@ -10,40 +10,82 @@ pub enum Step {
     WaitForProcesses {
         limit_ms: u64,
     },
+    /// That the end was orderly, for the next boot.
+    Record {
+        limit_ms: u64,
+    },
     Sync {
         limit_ms: u64,
     },
-    Unmount,
+    /// File systems, swaps, mapped devices.
+    Release,
 }
 
-/// How the machine ends, after the units were stopped or with them still running.
-///
-/// In the second case PostgreSQL gets what its orderly shutdown needs: TERM lets it wait for its clients, which are
-/// ended by the same signal; INT makes it end without waiting; and there is a minute for its checkpoint.
-pub fn plan(units_stopped: bool) -> Vec<Step> {
-    let mut steps = vec![Step::Signal(Signal::SIGTERM)];
-    if units_stopped {
-        steps.push(Step::WaitForProcesses { limit_ms: 5_000 });
-    } else {
-        steps.extend([
-            Step::WaitForProcesses { limit_ms: 10_000 },
-            Step::Signal(Signal::SIGINT),
-            Step::WaitForProcesses { limit_ms: 60_000 },
-        ]);
-    }
-    steps.extend([
+/// How the machine ends, once the units were stopped.
+pub fn plan() -> Vec<Step> {
+    vec![
+        Step::Signal(Signal::SIGTERM),
+        Step::WaitForProcesses { limit_ms: 5_000 },
         Step::Signal(Signal::SIGKILL),
         Step::WaitForProcesses { limit_ms: 5_000 },
+        Step::Record { limit_ms: 10_000 },
         Step::Sync { limit_ms: 60_000 },
-        Step::Unmount,
+        Step::Release,
         Step::Sync { limit_ms: 20_000 },
-    ]);
-    steps
+    ]
+}
+
+/// Something that keeps a disk busy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    Mount(String),
+    Swap(String),
+    /// A device-mapper device, by name.
+    Mapped(String),
+}
+
+impl Holder {
+    /// The words for `effect::run` that give it up.
+    pub fn words(&self) -> [&str; 2] {
+        match self {
+            Self::Mount(target) => ["unmount", target],
+            Self::Swap(path) => ["swap-off", path],
+            Self::Mapped(name) => ["remove", name],
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        let [_, name] = self.words();
+        name
+    }
+}
+
+/// Swaps, from the text of /proc/swaps.
+pub fn plan_swaps(swaps: &str) -> Vec<Holder> {
+    swaps
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_ascii_whitespace().next())
+        .map(|path| Holder::Swap(unescape(path)))
+        .collect()
+}
+
+/// Mapped devices but the root's own, which is in use to the very end. `devices`: name and number (`254:0`) of each.
+pub fn plan_devices(mountinfo: &str, devices: &[(String, String)]) -> Vec<Holder> {
+    let root = mountinfo.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        (fields.get(4) == Some(&"/")).then(|| fields.get(2).copied())?
+    });
+    devices
+        .iter()
+        .filter(|(_, number)| Some(number.as_str()) != root)
+        .map(|(name, _)| Holder::Mapped(name.clone()))
+        .collect()
 }
 
 /// Mount points to unmount, the last mounted first, from the text of /proc/self/mountinfo. The root and the kernel's own
 /// file systems stay: nothing of theirs is on a disk that has to be written.
-pub fn plan_unmounts(mountinfo: &str) -> Vec<String> {
+pub fn plan_unmounts(mountinfo: &str) -> Vec<Holder> {
     const KERNEL: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/tmp"];
     let mut targets: Vec<String> = mountinfo
         .lines()
@@ -63,7 +105,7 @@ pub fn plan_unmounts(mountinfo: &str) -> Vec<String> {
         })
         .collect();
     targets.reverse();
-    targets
+    targets.into_iter().map(Holder::Mount).collect()
 }
 
 /// Whether the last file system mounted there comes from a block device.
@@ -118,36 +160,48 @@ mod tests {
 
     #[test]
     fn disks_are_unmounted_last_mounted_first_and_the_rest_stays() {
-        assert_eq!(
-            plan_unmounts(MOUNTS),
-            [
-                "/runner",
-                "/opt/with space",
-                "/run/esp",
-                "/data/tmp",
-                "/data"
-            ]
-        );
-        assert_eq!(plan_unmounts("junk\n\n"), Vec::<String>::new());
+        let targets: Vec<Holder> = [
+            "/runner",
+            "/opt/with space",
+            "/run/esp",
+            "/data/tmp",
+            "/data",
+        ]
+        .map(|target| Holder::Mount(target.to_owned()))
+        .to_vec();
+        assert_eq!(plan_unmounts(MOUNTS), targets);
+        assert_eq!(plan_unmounts("junk\n\n"), []);
     }
 
     #[test]
-    fn kill_comes_after_every_gentler_way_and_sync_after_kill() {
-        for units_stopped in [true, false] {
-            let steps = plan(units_stopped);
-            let killed = steps
-                .iter()
-                .position(|step| *step == Step::Signal(Signal::SIGKILL))
-                .unwrap();
-            assert!(steps[..killed].contains(&Step::Signal(Signal::SIGTERM)));
-            assert_eq!(
-                steps[..killed].contains(&Step::Signal(Signal::SIGINT)),
-                !units_stopped
-            );
-            assert!(matches!(
-                steps[killed + 2..],
-                [Step::Sync { .. }, Step::Unmount, Step::Sync { .. }]
-            ));
-        }
+    fn swaps_and_mapped_devices_are_given_up_but_for_the_roots() {
+        let swaps = "Filename\tType\tSize\tUsed\tPriority\n/data/a\\040swap file 1 0 -2\n";
+        assert_eq!(plan_swaps(swaps), [Holder::Swap("/data/a swap".to_owned())]);
+        assert_eq!(plan_swaps(""), []);
+        let devices = [("root", "254:0"), ("data", "254:1")]
+            .map(|(name, number)| (name.to_owned(), number.to_owned()));
+        assert_eq!(
+            plan_devices(MOUNTS, &devices),
+            [Holder::Mapped("data".to_owned())]
+        );
+    }
+
+    #[test]
+    fn kill_comes_after_term_and_sync_after_kill() {
+        let steps = plan();
+        let killed = steps
+            .iter()
+            .position(|step| *step == Step::Signal(Signal::SIGKILL))
+            .unwrap();
+        assert!(steps[..killed].contains(&Step::Signal(Signal::SIGTERM)));
+        assert!(matches!(
+            steps[killed + 2..],
+            [
+                Step::Record { .. },
+                Step::Sync { .. },
+                Step::Release,
+                Step::Sync { .. }
+            ]
+        ));
     }
 }

@@ -1,7 +1,7 @@
 //! The cgroups that PID 1 makes: its own, atalayad's, and the one that units live below.
 
 use atalaya_sys::cgroup::Cgroup;
-use atalaya_sys::{Error, reap};
+use atalaya_sys::{Error, Result, reap};
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -46,8 +46,8 @@ pub fn path(name: &str) -> PathBuf {
 }
 
 /// What `Exited` says of a zombie: the unit's name and run number. `None` for processes of no unit.
-pub fn unit_of(pid: i32) -> Option<String> {
-    unit(&reap::cgroup_of(pid).ok()?).map(str::to_owned)
+pub fn unit_of(pid: i32) -> Result<Option<String>> {
+    Ok(unit(&reap::cgroup_of(pid)?).map(str::to_owned))
 }
 
 /// A unit may make cgroups below its own (udevd does): the component behind `units` is the one that carries its name.

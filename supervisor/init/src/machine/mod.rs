@@ -5,6 +5,7 @@
 pub mod cgroups;
 pub mod mounts;
 pub mod sysctl;
+pub mod trial;
 
 mod clock;
 
@@ -17,6 +18,8 @@ use std::path::Path;
 /// Open files for init itself and, until the sandbox sets their own, its children. The kernel starts init with 1,024,
 /// 4,096 at most; this is its own ceiling (fs.nr_open) halved.
 const OPEN_FILES: u64 = 524_288;
+/// Where init and atalayad leave what others read.
+const RUN: &str = "/run/atalaya";
 /// Until the configuration is read.
 const HOSTNAME: &str = "atalaya";
 
@@ -31,6 +34,10 @@ pub fn prepare(console: &mut Console) {
     let more = mounts::apply(mounts::FULL);
     for problem in problems.iter().chain(&more) {
         console.say("mounts", &chain(problem));
+    }
+    // Stage 1 has made it, where there was one.
+    if let Err(error) = std::fs::create_dir_all(RUN) {
+        console.say("mounts", &format!("failed to make {RUN}: {error}"));
     }
     for (target, link) in DEVICE_LINKS {
         if !Path::new(link).exists()

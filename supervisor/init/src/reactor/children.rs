@@ -22,6 +22,7 @@ const DATA_LIMIT_MS: u64 = 15 * 60_000;
 /// Whether /data is there: `ready` or `absent`.
 const DATA_ENV: &str = "ATALAYA_DATA";
 const LINK_FD: i32 = 3;
+const MODPROBE: &str = "/usr/sbin/modprobe";
 
 /// A child that PID 1 waits for.
 #[derive(Debug)]
@@ -31,8 +32,8 @@ pub struct Child {
 }
 
 impl Child {
-    pub fn kill(&self) -> Result<()> {
-        pidfd::send_signal(self.handle.as_fd(), libc::SIGKILL)
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        pidfd::send_signal(self.handle.as_fd(), signal)
     }
 
     pub fn handle(&self) -> BorrowedFd<'_> {
@@ -49,18 +50,22 @@ pub struct DataChild {
 
 /// Starts this program in another role, with nothing open but /dev/null.
 pub fn start_self(words: &[&str]) -> Result<Child> {
+    start(SELF, "atalaya-init", words)
+}
+
+fn start(program: &str, name: &str, words: &[&str]) -> Result<Child> {
     let null = OpenOptions::new()
         .read(true)
         .write(true)
         .open("/dev/null")
         .context("open", "/dev/null")?;
     let null = null.as_fd();
-    let mut args = vec![text("atalaya-init")?];
+    let mut args = vec![text(name)?];
     for word in words {
         args.push(text(word)?);
     }
     let (pid, handle) = clone_into(&Spec {
-        program: text(SELF)?,
+        program: text(program)?,
         args,
         env: vec![text(PATH)?],
         fds: vec![(null, 0), (null, 1), (null, 2)],
@@ -69,6 +74,14 @@ pub fn start_self(words: &[&str]) -> Result<Child> {
         new_session: true,
     })?;
     Ok(Child { pid, handle })
+}
+
+/// The drivers behind which the kernel keeps what it said before a crash (pstore). Those of hardware that is not there load
+/// and do nothing; options on the kernel's command line are modprobe's to read. Nobody waits for it.
+pub fn load_crash_stores(console: &mut Console) {
+    if let Err(error) = start(MODPROBE, MODPROBE, &["-q", "-a", "efi_pstore", "ramoops"]) {
+        console.say("pstore", &error.chain());
+    }
 }
 
 pub fn start_data(console: &mut Console, now: u64) -> Option<DataChild> {

@@ -1,12 +1,15 @@
 //! PID 1's end of the link: what is to be said waits here until the socket takes it, what is heard is decoded and kept.
 
-use crate::supervise::kept::Kept;
+use crate::supervise::kept::{KeepError, Kept};
+use crate::supervise::meanwhile::Meanwhile;
 use crate::supervise::statuses::Statuses;
 use atalaya_core::link::{self, FromInit, ToInit};
 use atalaya_sys::seqpacket;
 use nix::poll::PollFlags;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::collections::VecDeque;
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What comes in.
@@ -23,13 +26,17 @@ enum Outgoing {
     Message(FromInit),
     /// The record kept under this name when its turn comes.
     Kept(String),
+    /// What the run kept under this name logged meanwhile.
+    Drained(String),
 }
 
 /// The socket to the present atalayad, and what outlives it.
 #[derive(Debug, Default)]
 pub struct Link {
     socket: Option<OwnedFd>,
-    kept: Kept<OwnedFd>,
+    pub kept: Kept<OwnedFd>,
+    /// What the kept runs said while there was no atalayad.
+    pub meanwhile: Meanwhile,
     outbox: VecDeque<Outgoing>,
     /// It has said hello in our version, so that statuses may be told.
     greeted: bool,
@@ -54,8 +61,22 @@ impl Link {
     pub fn greet(&mut self, welcome: FromInit) {
         self.outbox.clear();
         self.push(welcome);
-        let records = self.kept.names().cloned().map(Outgoing::Kept);
-        self.outbox.extend(records.collect::<Vec<_>>());
+        for name in self.kept.names() {
+            self.outbox.push_back(Outgoing::Kept(name.clone()));
+            let Some(said) = self.meanwhile.find(name) else {
+                continue;
+            };
+            if said.has_log() {
+                self.outbox.push_back(Outgoing::Drained(name.clone()));
+            }
+            for note in said.notes() {
+                self.outbox.push_back(Outgoing::Message(FromInit::Notified {
+                    name: name.clone(),
+                    pid: note.pid,
+                    text: note.text.clone(),
+                }));
+            }
+        }
         self.push(FromInit::KeptEnd);
         self.greeted = true;
     }
@@ -102,6 +123,10 @@ impl Link {
                     }
                     None => Ok(()), // dropped meanwhile
                 },
+                Outgoing::Drained(name) => match self.meanwhile.find(name) {
+                    Some(said) => hand_over(socket, name, &said.log(), said.dropped()),
+                    None => Ok(()),
+                },
             };
             match outcome {
                 Ok(()) => {}
@@ -143,23 +168,40 @@ impl Link {
             return self.complain("a message that is too long");
         }
         match link::decode::<ToInit>(&received.bytes) {
-            Ok(message) => {
-                match &message {
-                    ToInit::Keep { name, record, .. } => {
-                        if let Err(error) =
-                            self.kept.keep(name.clone(), record.clone(), received.fds)
-                        {
-                            return self.complain(&format!("a record that is not kept: {error}"));
-                        }
-                    }
-                    ToInit::Drop { name } => self.kept.drop(name),
-                    ToInit::Ack { seq } => statuses.acknowledge(*seq),
-                    ToInit::Hello { .. } | ToInit::Heartbeat | ToInit::Shutdown { .. } => {}
-                }
-                Heard::Message(message)
-            }
+            // One that speaks another version may not touch what is kept.
+            Ok(message) if self.greeted => match self.take(&message, received.fds, statuses) {
+                Ok(()) => Heard::Message(message),
+                Err(error) => self.complain(&format!("a record that is not kept: {error}")),
+            },
+            Ok(message) => Heard::Message(message),
             Err(_) => self.complain("a message that is not understood"),
         }
+    }
+
+    fn take(
+        &mut self,
+        message: &ToInit,
+        fds: Vec<OwnedFd>,
+        statuses: &mut Statuses,
+    ) -> Result<(), KeepError> {
+        if self.outbox.is_empty() {
+            // It speaks after it was told everything: now it has what was said meanwhile.
+            self.meanwhile.clear();
+        }
+        match message {
+            ToInit::Keep { name, record, stop } => {
+                return self
+                    .kept
+                    .keep(name.clone(), record.clone(), stop.clone(), fds);
+            }
+            ToInit::Drop { name } => {
+                self.kept.drop(name);
+                self.meanwhile.forget(name);
+            }
+            ToInit::Ack { seq } => statuses.acknowledge(*seq),
+            ToInit::Hello { .. } | ToInit::Heartbeat | ToInit::Shutdown { .. } => {}
+        }
+        Ok(())
     }
 
     fn complain(&mut self, what: &str) -> Heard {
@@ -169,6 +211,26 @@ impl Link {
         }
         Heard::Problem(format!("atalayad sent {what}"))
     }
+}
+
+/// Without a memory file the bytes are lost, and counted as such.
+fn hand_over(socket: &OwnedFd, name: &str, log: &[u8], dropped: u64) -> io::Result<()> {
+    let file = memory_file(log).ok();
+    let lost = if file.is_some() { 0 } else { log.len() as u64 };
+    let message = FromInit::Drained {
+        name: name.to_owned(),
+        dropped: dropped + lost,
+    };
+    let fds: Vec<BorrowedFd<'_>> = file.iter().map(AsFd::as_fd).collect();
+    send(socket, &message, &fds)
+}
+
+/// To be read from its beginning.
+fn memory_file(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create(c"drained", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn send(socket: &OwnedFd, message: &FromInit, fds: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -1,29 +1,38 @@
-//! PID 1's loop: waits for signals, atalayad, power buttons and time, tells `supervise`, and executes what it says.
+//! PID 1's loop: waits for signals, atalayad, power buttons, its control socket and time, tells `supervise`, and executes
+//! what it says.
 //!
 //! Nothing is decided here. No call in this loop can block on a device: what might runs in a child.
 
 pub(crate) mod children;
+mod control;
+mod drain;
+mod execute;
 mod link;
+mod orders;
 mod power;
+mod reaping;
+mod spare;
 pub(crate) mod watchdog;
 
 use crate::ask;
+use crate::boot_record;
 use crate::console::Console;
-use crate::ending;
-use crate::machine::{self, cgroups};
+use crate::data;
+use crate::machine;
 use crate::supervise::statuses::Statuses;
-use crate::supervise::{Effect, Event, Supervise};
-use atalaya_core::link::{FromInit, Status, VERSION};
+use crate::supervise::{Event, Supervise};
 use atalaya_sys::host::boottime_ms;
-use atalaya_sys::reap::{self, Ending};
 use children::{Child, DataChild};
-use link::{Heard, Link};
+use control::Control;
+use drain::Drain;
+use link::Link;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::reboot::set_cad_enabled;
 use power::Buttons;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
-use std::collections::VecDeque;
+use spare::Spare;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -42,6 +51,8 @@ const SIGNALS: [i32; 7] = [
 ];
 /// Even with nothing to wait for: a child that was never exec'd sends no SIGCHLD.
 const LONGEST_WAIT_MS: u64 = 10_000;
+/// Between two looks at the cgroups of units that are being stopped.
+const GLANCE_MS: u64 = 50;
 
 /// Everything PID 1 holds.
 struct Reactor {
@@ -49,6 +60,8 @@ struct Reactor {
     supervise: Supervise,
     statuses: Statuses,
     link: Link,
+    drain: Drain,
+    control: Control,
     daemon: Option<Child>,
     data: Option<DataChild>,
     data_ready: bool,
@@ -58,40 +71,54 @@ struct Reactor {
     buttons: Buttons,
     watchdog: Feeder,
     boot_id: String,
+    spare: Spare,
+    /// There may be more zombies than one round takes.
+    more_to_reap: bool,
 }
 
 /// Runs the machine from here to its end.
 pub fn run() -> ! {
+    let spare = Spare::new();
     let mut console = Console::new();
     console.say("init", "starting");
     let mut signals = watch_signals(&mut console);
     let watchdog = Feeder::take_over(&mut console);
     children::silence_standard_streams(&mut console);
     machine::prepare(&mut console);
+    boot_record::note_watchdog_reset(watchdog.has_reset(), &mut console);
+    children::load_crash_stores(&mut console);
     if let Err(errno) = set_cad_enabled(false) {
         console.say(
             "init",
             &format!("failed to take over Ctrl-Alt-Del: {errno}"),
         );
     }
+    // The way out must not need a disk that no longer answers: everything of this program stays in memory.
+    if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT) {
+        console.say("init", &format!("failed to stay in memory: {errno}"));
+    }
     let (output, output_writer) = children::output_pipe(&mut console);
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let mut reactor = Reactor {
         buttons: Buttons::new(&mut console),
+        control: Control::new(&mut console),
         data: children::start_data(&mut console, boottime_ms()),
         console,
         supervise: Supervise::default(),
         statuses: Statuses::default(),
         link: Link::default(),
+        drain: Drain::default(),
         daemon: None,
         data_ready: false,
         output,
         output_writer,
         watchdog,
         boot_id: boot_id.trim().to_owned(),
+        spare,
+        more_to_reap: false,
     };
     if reactor.data.is_none() {
-        reactor.dispatch(Event::DataDone);
+        reactor.data_is_absent("its preparation could not be started");
     }
     loop {
         reactor.turn(signals.as_mut());
@@ -101,12 +128,11 @@ pub fn run() -> ! {
 impl Reactor {
     /// One round: wait, then handle whatever there is.
     fn turn(&mut self, signals: Option<&mut Signals>) {
-        let now = boottime_ms();
-        let ready = self.wait(signals.as_deref(), now);
+        let ready = self.wait(signals.as_deref(), boottime_ms());
         if let Some(signals) = signals {
             for signal in signals.pending() {
                 if let Some((action, source)) = ask::request_of(signal) {
-                    self.dispatch(Event::Wanted { action, source });
+                    self.want(action, source);
                 }
             }
         }
@@ -115,17 +141,21 @@ impl Reactor {
             self.hear();
             self.drain_output();
             if let Some((action, source)) = self.buttons.pressed() {
-                self.dispatch(Event::Wanted { action, source });
+                self.want(action, source);
             }
         }
+        self.answer_requests();
         let now = boottime_ms();
-        if self.data.as_ref().is_some_and(|data| now >= data.deadline) {
-            self.console
-                .say("data", "not ready in time: going on without it");
-            self.data = None;
-            self.dispatch(Event::DataDone);
+        if let Some(data) = self.data.as_mut().filter(|data| now >= data.deadline) {
+            // It goes on, and may yet succeed: a long log that is replayed.
+            data.deadline = u64::MAX;
+            self.data_is_absent("not ready in time; it is still being prepared");
         }
+        self.look_at_watched();
         self.dispatch(Event::Tick);
+        if self.supervise.drains() {
+            self.drain.turn(&self.link.kept, &mut self.link.meanwhile);
+        }
         let problem = self.link.send(&mut self.statuses);
         self.tell(problem);
         let lost = self.statuses.take_lost();
@@ -149,6 +179,9 @@ impl Reactor {
                 .deadline()
                 .filter(|_| self.supervise.feeds_watchdog(now)),
             self.data.as_ref().map(|data| data.deadline),
+            self.control.deadline(now),
+            self.more_to_reap.then_some(now),
+            (!self.supervise.watched().is_empty()).then_some(now + GLANCE_MS),
         ];
         let until = deadlines.into_iter().flatten().min().unwrap_or(u64::MAX);
         let wait = until.saturating_sub(now).min(LONGEST_WAIT_MS);
@@ -159,11 +192,16 @@ impl Reactor {
             (self.output.as_ref().map(AsFd::as_fd), read),
         ];
         watched.extend(self.buttons.fds().map(|fd| (Some(fd), read)));
+        watched.extend(self.control.fds(now).map(|(fd, flags)| (Some(fd), flags)));
         watched.extend(
             self.console
                 .blocked()
                 .map(|fd| (Some(fd), PollFlags::POLLOUT)),
         );
+        if self.supervise.drains() {
+            let kept = self.drain.fds(&self.link.kept);
+            watched.extend(kept.into_iter().map(|fd| (Some(fd), read)));
+        }
         let mut polled: Vec<PollFd<'_>> = watched
             .into_iter()
             .filter_map(|(fd, flags)| Some(PollFd::new(fd?, flags)))
@@ -173,126 +211,11 @@ impl Reactor {
         poll(&mut polled, timeout).is_ok_and(|count| count > 0)
     }
 
-    fn dispatch(&mut self, event: Event) {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            for effect in self.supervise.step(boottime_ms(), event) {
-                if let Some(answer) = self.execute(effect) {
-                    events.push_back(answer);
-                }
-            }
-        }
-    }
-
-    fn execute(&mut self, effect: Effect) -> Option<Event> {
-        match effect {
-            Effect::StartDaemon => return Some(self.start_daemon()),
-            Effect::Kill { pid } => {
-                let outcome = self
-                    .daemon
-                    .as_ref()
-                    .filter(|daemon| daemon.pid == pid)
-                    .map(Child::kill);
-                self.tell(outcome.and_then(Result::err).map(|error| error.chain()));
-            }
-            Effect::Greet { deaths } => {
-                self.statuses.rewind();
-                self.link.greet(self.welcome(deaths));
-            }
-            Effect::Refuse { deaths } => self.link.refuse(self.welcome(deaths)),
-            Effect::Ask { action, source } => self.link.push(FromInit::Request { action, source }),
-            Effect::Say(text) => self.console.say("init", &text),
-            Effect::End {
-                action,
-                reason,
-                units_stopped,
-            } => {
-                let console = std::mem::take(&mut self.console);
-                let watchdog = std::mem::take(&mut self.watchdog);
-                ending::run(console, watchdog, action, &reason, units_stopped);
-            }
-        }
-        None
-    }
-
-    fn start_daemon(&mut self) -> Event {
-        match children::start_daemon(self.output_writer.as_ref(), self.data_ready) {
-            Ok((daemon, socket)) => {
-                let pid = daemon.pid;
-                let state = if self.data_ready { "ready" } else { "absent" };
-                self.console
-                    .say("init", &format!("atalayad is started; /data is {state}"));
-                self.link.connect(socket);
-                self.daemon = Some(daemon);
-                Event::Started { pid }
-            }
-            Err(error) => {
-                self.console.say("atalayad", &error.chain());
-                Event::NotStarted
-            }
-        }
-    }
-
-    fn welcome(&self, deaths: u32) -> FromInit {
-        FromInit::Welcome {
-            version: VERSION,
-            deaths,
-            boot_id: self.boot_id.clone(),
-        }
-    }
-
-    /// Everything that atalayad has said.
-    fn hear(&mut self) {
-        // Bounded, so that a babbling atalayad cannot keep PID 1 from reaping.
-        for _ in 0..1024 {
-            match self.link.receive(&mut self.statuses) {
-                Heard::Nothing => return,
-                Heard::Message(message) => self.dispatch(Event::Heard(message)),
-                Heard::Problem(text) => self.console.say("init", &text),
-            }
-        }
-    }
-
-    fn drain_output(&mut self) {
-        use std::io::Read;
-        let mut buffer = [0u8; 4096];
-        if let Some(output) = &mut self.output
-            && let Ok(count) = output.read(&mut buffer)
-        {
-            self.console.write(&buffer[..count]);
-        }
-    }
-
-    /// Reaps whatever has ended: the only place in the whole system.
-    fn reap(&mut self) {
-        while let Ok(Some(zombie)) = reap::peek() {
-            let unit = cgroups::unit_of(zombie.pid);
-            if !matches!(reap::reap(zombie.pid), Ok(Some(_))) {
-                return; // it cannot be; trying again at once would be a loop
-            }
-            let status = match zombie.ending {
-                Ending::Code(code) => Status::Code(code),
-                Ending::Signal { signal, .. } => Status::Signal(signal),
-            };
-            self.ended(zombie.pid, unit, status);
-        }
-    }
-
-    fn ended(&mut self, pid: i32, unit: Option<String>, status: Status) {
-        if self.data.as_ref().is_some_and(|data| data.child.pid == pid) {
-            self.data = None;
-            self.data_ready = status == Status::Code(0);
-            self.dispatch(Event::DataDone);
-        } else if self.daemon.as_ref().is_some_and(|daemon| daemon.pid == pid) {
-            // What it said before it died still counts: records above all.
-            self.hear();
-            self.drain_output();
-            self.link.disconnect();
-            self.daemon = None;
-            self.dispatch(Event::Ended { pid, status });
-        } else if let Some(unit) = unit {
-            self.statuses.add(pid, unit, status);
-        }
+    fn data_is_absent(&mut self, why: &str) {
+        self.console
+            .say("data", &format!("{why}: going on without it"));
+        data::record_absence(why, &mut self.console);
+        self.dispatch(Event::DataDone);
     }
 
     fn tell(&mut self, problem: Option<String>) {

@@ -16,6 +16,7 @@ const PERIOD_MS: u64 = 10_000;
 pub struct Feeder {
     watchdog: Option<Watchdog>,
     next: u64,
+    has_reset: bool,
 }
 
 impl Feeder {
@@ -38,17 +39,27 @@ impl Feeder {
             if let Err(error) = watchdog.set_timeout(LIMIT_S) {
                 console.say("watchdog", &error.chain());
             }
-            if watchdog
-                .boot_status()
-                .is_ok_and(|status| status & CARD_RESET != 0)
-            {
-                console.say(
-                    "watchdog",
-                    "the watchdog restarted the machine: it had hung before",
-                );
-            }
         }
-        Self { watchdog, next: 0 }
+        let has_reset = watchdog
+            .as_ref()
+            .and_then(|watchdog| watchdog.boot_status().ok())
+            .is_some_and(|status| status & CARD_RESET != 0);
+        if has_reset {
+            console.say(
+                "watchdog",
+                "the watchdog restarted the machine: it had hung before",
+            );
+        }
+        Self {
+            watchdog,
+            next: 0,
+            has_reset,
+        }
+    }
+
+    /// Whether it caused the last restart.
+    pub fn has_reset(&self) -> bool {
+        self.has_reset
     }
 
     pub fn deadline(&self) -> Option<u64> {

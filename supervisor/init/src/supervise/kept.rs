@@ -1,7 +1,7 @@
 //! What atalayad leaves with PID 1 for its successor: named records with descriptors. Bookkeeping only; the records'
 //! content is atalayad's business.
 
-use atalaya_core::link::{MAX_FDS, MAX_NAME};
+use atalaya_core::link::{MAX_FDS, MAX_NAME, StopOrder};
 use std::collections::BTreeMap;
 
 /// A thousand units with a record each, and room for what belongs to none.
@@ -11,6 +11,8 @@ const MAX_RECORDS: usize = 4096;
 #[derive(Debug)]
 pub struct Record<F> {
     pub record: String,
+    /// How the run is ended without atalayad.
+    pub stop: Option<StopOrder>,
     pub fds: Vec<F>,
 }
 
@@ -41,7 +43,13 @@ pub enum KeepError {
 
 impl<F> Kept<F> {
     /// Replaces what is kept under `name`; the old descriptors are closed.
-    pub fn keep(&mut self, name: String, record: String, fds: Vec<F>) -> Result<(), KeepError> {
+    pub fn keep(
+        &mut self,
+        name: String,
+        record: String,
+        stop: Option<StopOrder>,
+        fds: Vec<F>,
+    ) -> Result<(), KeepError> {
         if name.is_empty() || name.len() > MAX_NAME {
             return Err(KeepError::Name(name.len()));
         }
@@ -51,7 +59,7 @@ impl<F> Kept<F> {
         if self.records.len() >= MAX_RECORDS && !self.records.contains_key(&name) {
             return Err(KeepError::Full);
         }
-        self.records.insert(name, Record { record, fds });
+        self.records.insert(name, Record { record, stop, fds });
         Ok(())
     }
 
@@ -61,6 +69,10 @@ impl<F> Kept<F> {
 
     pub fn find(&self, name: &str) -> Option<&Record<F>> {
         self.records.get(name)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = (&String, &Record<F>)> {
+        self.records.iter()
     }
 
     pub fn names(&self) -> impl Iterator<Item = &String> {
@@ -77,8 +89,9 @@ mod tests {
     fn a_replaced_or_dropped_record_closes_its_descriptors() {
         let fd = Rc::new(());
         let mut kept = Kept::default();
-        kept.keep("a".into(), "1".into(), vec![fd.clone()]).unwrap();
-        kept.keep("a".into(), "2".into(), vec![fd.clone(), fd.clone()])
+        kept.keep("a".into(), "1".into(), None, vec![fd.clone()])
+            .unwrap();
+        kept.keep("a".into(), "2".into(), None, vec![fd.clone(), fd.clone()])
             .unwrap();
         assert_eq!(
             (
@@ -95,23 +108,23 @@ mod tests {
     #[test]
     fn a_refused_record_leaves_the_old_one() {
         let mut kept = Kept::default();
-        kept.keep("a".into(), "1".into(), vec![()]).unwrap();
+        kept.keep("a".into(), "1".into(), None, vec![()]).unwrap();
         assert_eq!(
-            kept.keep("a".into(), "2".into(), vec![(); 9]),
+            kept.keep("a".into(), "2".into(), None, vec![(); 9]),
             Err(KeepError::Fds(9))
         );
         assert_eq!(
-            kept.keep(String::new(), "2".into(), vec![]),
+            kept.keep(String::new(), "2".into(), None, vec![]),
             Err(KeepError::Name(0))
         );
         assert_eq!(kept.find("a").unwrap().record, "1");
         for number in 0..MAX_RECORDS {
-            drop(kept.keep(format!("n{number}"), String::new(), vec![]));
+            drop(kept.keep(format!("n{number}"), String::new(), None, vec![]));
         }
         assert_eq!(
-            kept.keep("one more".into(), String::new(), vec![]),
+            kept.keep("one more".into(), String::new(), None, vec![]),
             Err(KeepError::Full)
         );
-        kept.keep("a".into(), "3".into(), vec![]).unwrap();
+        kept.keep("a".into(), "3".into(), None, vec![]).unwrap();
     }
 }

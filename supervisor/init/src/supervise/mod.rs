@@ -6,101 +6,66 @@
 //!                          ^  ^ NotStarted        |                                |
 //!                          |  +-------------------+--------- Ended ----------------+
 //!                          +--- back-off: 0.1 s, 0.2 s, 0.4 s, ...; from the fifth death within 60 s: 1, 2, 4 ... 10 min
+//!
+//! any of them --- atalayad does not fulfil a wish for the end, or is not there ---> Quelling (atalayad is killed)
+//!             --- safe mode begins in a trial ------------------------------------>     |
+//!                                                                                   Stopping (units, by their orders)
+//! Greeted --- Shutdown ------------------------------------------------------------>  Ended
 //! ```
 //! The happy path: data are prepared, atalayad is started, says hello, sends heartbeats until it asks for the end of the
-//! machine. A silent one is killed. A wish for the end (power button, Ctrl-Alt-Del, signal) is passed on to atalayad,
-//! again after each of its deaths, and fulfilled without it if it takes too long or is not there.
+//! machine. A silent one is killed. A wish for the end (power button, Ctrl-Alt-Del, signal, control socket) is passed on to
+//! atalayad, again after each of its deaths; if it takes too long or is not there, the units are stopped from here by the
+//! orders that atalayad left. A wished restart of atalayad is no death.
+//!
+//! Safe mode: too many deaths. Units are left alone, what they say is drained and kept, atalayad is tried ever more seldom.
 //!
 //! Time is passed in, in milliseconds of one clock that is never set back.
 
+pub mod control;
+mod daemon;
+pub mod event;
 pub mod kept;
+pub mod meanwhile;
 pub mod restart;
 pub mod statuses;
+pub mod stop;
+mod time;
 
-use atalaya_core::link::{Action, SILENCE_LIMIT_MS, Source, Status, ToInit, VERSION};
+use atalaya_core::link::{Action, Source, Status, ToInit, VERSION};
+use daemon::{Alive, Daemon, mismatch};
+pub use event::{Effect, Event};
 use restart::Deaths;
+use stop::StopUnits;
 
-/// A new atalayad has to say hello within this time.
-const GREETING_LIMIT_MS: u64 = 30_000;
-/// All units' stop limits together (PostgreSQL alone may take 330 s), with room to spare.
+/// The least time that an atalayad at work gets for stopping the units.
 const STOP_LIMIT_MS: u64 = 600_000;
-/// A killed process that has not ended by then is stuck in the kernel.
-const STUCK_LIMIT_MS: u64 = 30_000;
+/// What it gets beyond the units' own limits.
+const STOP_MARGIN_MS: u64 = 120_000;
 /// So long alive, and atalayad counts as healthy again.
 const HEALTHY_MS: u64 = 60_000;
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The child that prepares /data ended.
-    DataDone,
-    /// An effect `StartDaemon` worked.
-    Started { pid: i32 },
-    /// An effect `StartDaemon` did not work.
-    NotStarted,
-    /// A message from atalayad.
-    Heard(ToInit),
-    /// A child was reaped.
-    Ended { pid: i32, status: Status },
-    /// Somebody wants the machine to end.
-    Wanted { action: Action, source: Source },
-    /// Time has passed.
-    Tick,
-}
-
-/// What to do about it, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    StartDaemon,
-    /// SIGKILL to this process, which is atalayad.
-    Kill {
-        pid: i32,
-    },
-    /// Welcome, the records, the statuses.
-    Greet {
-        deaths: u32,
-    },
-    /// Welcome only: it speaks another version.
-    Refuse {
-        deaths: u32,
-    },
-    Ask {
-        action: Action,
-        source: Source,
-    },
-    /// A line for the console.
-    Say(String),
-    /// The end: nothing follows it.
-    End {
-        action: Action,
-        reason: String,
-        /// atalayad has stopped the units; otherwise they still run.
-        units_stopped: bool,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Daemon {
-    /// /data is being prepared.
-    NotYet,
-    /// To be started at this time.
-    Due(u64),
-    /// `StartDaemon` was said and not answered yet.
-    Starting,
-    Alive {
-        pid: i32,
-        since: u64,
-        heard: u64,
-        greeted: bool,
-        killed: Option<u64>,
-    },
-}
+/// Units are stopped without waiting longer than this for a killed atalayad.
+const QUELL_LIMIT_MS: u64 = 5_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Wish {
     action: Action,
     source: Source,
     since: u64,
+    /// How long an atalayad at work may take.
+    patience: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Supervising,
+    /// Waiting for a killed atalayad to be gone: it must not start what is being stopped.
+    Quelling {
+        until: u64,
+    },
+    /// `CollectOrders` was said.
+    Collecting,
+    Stopping(StopUnits),
+    Ended,
 }
 
 /// The whole state.
@@ -108,8 +73,22 @@ struct Wish {
 pub struct Supervise {
     daemon: Daemon,
     deaths: Deaths,
+    last_death: Option<String>,
     wish: Option<Wish>,
-    ended: bool,
+    phase: Phase,
+    /// How the machine ends once `phase` gets there.
+    end: Option<(Action, String)>,
+}
+
+/// How things stand, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub safe_mode: bool,
+    /// How the last atalayad died, in safe mode.
+    pub reason: Option<String>,
+    pub deaths: u32,
+    pub next_try_ms: Option<u64>,
+    pub pid: Option<i32>,
 }
 
 impl Default for Supervise {
@@ -117,8 +96,10 @@ impl Default for Supervise {
         Self {
             daemon: Daemon::NotYet,
             deaths: Deaths::default(),
+            last_death: None,
             wish: None,
-            ended: false,
+            phase: Phase::Supervising,
+            end: None,
         }
     }
 }
@@ -127,7 +108,7 @@ impl Supervise {
     /// Takes one event at time `now`.
     pub fn step(&mut self, now: u64, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if self.ended {
+        if matches!(self.phase, Phase::Ended) {
             return effects;
         }
         match event {
@@ -138,96 +119,87 @@ impl Supervise {
             }
             Event::Started { pid } => {
                 if self.daemon == Daemon::Starting {
-                    self.daemon = Daemon::Alive {
+                    self.daemon = Daemon::Alive(Alive {
                         pid,
                         since: now,
                         heard: now,
                         greeted: false,
+                        refused: None,
+                        wished: None,
                         killed: None,
-                    };
+                    });
                 }
             }
-            Event::NotStarted => {
+            Event::NotStarted { why } => {
                 if self.daemon == Daemon::Starting {
-                    self.died(now, 0, "it could not be started".to_owned(), &mut effects);
+                    self.died(
+                        now,
+                        0,
+                        format!("it could not be started: {why}"),
+                        &mut effects,
+                    );
                 }
             }
             Event::Heard(message) => self.heard(now, message, &mut effects),
-            Event::Ended { pid, status } => {
-                if let Daemon::Alive {
-                    pid: own, since, ..
-                } = self.daemon
-                    && own == pid
-                {
-                    let how = match status {
-                        Status::Code(code) => format!("it ended with status {code}"),
-                        Status::Signal(signal) => format!("it was ended by signal {signal}"),
-                    };
-                    self.died(now, now.saturating_sub(since), how, &mut effects);
+            Event::Ended { pid, status } => self.child_ended(now, pid, status, &mut effects),
+            Event::Wanted {
+                action,
+                source,
+                units_ms,
+            } => self.wanted(now, action, source, units_ms, &mut effects),
+            Event::RestartWanted => self.restart(now, &mut effects),
+            Event::OnTrial => {
+                let how = self.last_death.as_deref().unwrap_or("no reason known");
+                let reason = format!("this version is on trial, and atalayad does not run: {how}");
+                self.stop_units(now, Action::Reboot, reason, &mut effects);
+            }
+            Event::Orders(orders) => {
+                if matches!(self.phase, Phase::Collecting) {
+                    self.phase = Phase::Stopping(StopUnits::begin(now, orders, &mut effects));
                 }
             }
-            Event::Wanted { action, source } => self.wanted(now, action, source, &mut effects),
+            Event::UnitProcessEnded { cgroup, pid } => {
+                if let Phase::Stopping(stop) = &mut self.phase {
+                    stop.process_ended(now, &cgroup, pid, &mut effects);
+                }
+            }
+            Event::Emptied { cgroup } => {
+                if let Phase::Stopping(stop) = &mut self.phase {
+                    stop.emptied(&cgroup, &mut effects);
+                }
+            }
             Event::Tick => {}
         }
         self.pass_time(now, &mut effects);
         effects
     }
 
-    /// When `Tick` is due at the latest; `None`: nothing is waited for.
-    pub fn deadline(&self) -> Option<u64> {
-        if self.ended {
-            return None;
+    pub fn summary(&self, now: u64) -> Summary {
+        let safe_mode = self.deaths.safe_mode();
+        Summary {
+            safe_mode,
+            reason: self.last_death.clone().filter(|_| safe_mode),
+            deaths: self.deaths.total(),
+            next_try_ms: match self.daemon {
+                Daemon::Due(at) => Some(at.saturating_sub(now)),
+                Daemon::NotYet | Daemon::Starting | Daemon::Alive(_) => None,
+            },
+            pid: match self.daemon {
+                Daemon::Alive(alive) => Some(alive.pid),
+                Daemon::NotYet | Daemon::Starting | Daemon::Due(_) => None,
+            },
         }
-        let daemon = match self.daemon {
-            Daemon::NotYet | Daemon::Starting => None,
-            Daemon::Due(at) => Some(at),
-            Daemon::Alive {
-                killed: Some(_), ..
-            } => None,
-            Daemon::Alive {
-                since,
-                greeted: false,
-                ..
-            } => Some(since + GREETING_LIMIT_MS),
-            Daemon::Alive { heard, .. } => Some(heard + SILENCE_LIMIT_MS),
-        };
-        let wish = self.wish.map(|wish| wish.since + self.patience());
-        [daemon, wish].into_iter().flatten().min()
-    }
-
-    /// Whether the hardware watchdog may be fed: not while atalayad is stuck beyond SIGKILL.
-    pub fn feeds_watchdog(&self, now: u64) -> bool {
-        match self.daemon {
-            Daemon::Alive {
-                killed: Some(at), ..
-            } => now.saturating_sub(at) < STUCK_LIMIT_MS,
-            Daemon::NotYet
-            | Daemon::Due(_)
-            | Daemon::Starting
-            | Daemon::Alive { killed: None, .. } => true,
-        }
-    }
-
-    /// How often atalayad has died since the machine started.
-    pub fn deaths(&self) -> u32 {
-        self.deaths.total()
     }
 
     fn heard(&mut self, now: u64, message: ToInit, effects: &mut Vec<Effect>) {
-        let Daemon::Alive {
-            heard,
-            greeted,
-            since,
-            ..
-        } = &mut self.daemon
-        else {
+        let Daemon::Alive(alive) = &mut self.daemon else {
             return; // from a dead one's buffer
         };
-        *heard = now;
+        alive.heard = now;
         let deaths = self.deaths.total();
         match message {
             ToInit::Hello { version } if version == VERSION => {
-                *greeted = true;
+                alive.greeted = true;
                 effects.push(Effect::Greet { deaths });
                 if let Some(wish) = self.wish {
                     effects.push(Effect::Ask {
@@ -237,132 +209,141 @@ impl Supervise {
                 }
             }
             ToInit::Hello { version } => {
+                alive.greeted = false;
+                alive.refused = Some(version);
                 effects.push(Effect::Refuse { deaths });
-                effects.push(Effect::Say(format!(
-                    "atalayad speaks version {version} of the link, init version {VERSION}: refused"
-                )));
+                effects.push(Effect::Say(format!("atalayad: {}", mismatch(version))));
             }
             ToInit::Heartbeat => {
-                if self.deaths.safe_mode() && now.saturating_sub(*since) >= HEALTHY_MS {
+                if self.deaths.safe_mode()
+                    && alive.greeted
+                    && now.saturating_sub(alive.since) >= HEALTHY_MS
+                {
                     self.deaths.forgive();
                     effects.push(Effect::Say(
                         "atalayad is healthy again: safe mode is over".to_owned(),
                     ));
                 }
             }
-            ToInit::Shutdown { action, reason } => self.end(action, reason, true, effects),
+            ToInit::Shutdown { action, reason } => {
+                if alive.greeted && matches!(self.phase, Phase::Supervising) {
+                    self.end = Some((action, reason));
+                    self.finish(effects);
+                }
+            }
             // The driver keeps these; here they only count as signs of life.
             ToInit::Keep { .. } | ToInit::Drop { .. } | ToInit::Ack { .. } => {}
         }
     }
 
-    fn wanted(&mut self, now: u64, action: Action, source: Source, effects: &mut Vec<Effect>) {
-        if self.wish.is_some() {
+    fn child_ended(&mut self, now: u64, pid: i32, status: Status, effects: &mut Vec<Effect>) {
+        let Daemon::Alive(alive) = self.daemon else {
+            return;
+        };
+        if alive.pid != pid {
+            return;
+        }
+        if alive.wished.is_some() {
+            self.daemon = Daemon::Due(now);
+            return;
+        }
+        let how = match (alive.refused, status) {
+            (Some(version), _) => mismatch(version),
+            (None, Status::Code(code)) => format!("it ended with status {code}"),
+            (None, Status::Signal(signal)) => format!("it was ended by signal {signal}"),
+        };
+        self.died(now, now.saturating_sub(alive.since), how, effects);
+    }
+
+    fn wanted(
+        &mut self,
+        now: u64,
+        action: Action,
+        source: Source,
+        units_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.wish.is_some() || !matches!(self.phase, Phase::Supervising) {
             return; // the first one counts, it is already under way
         }
+        let patience = STOP_LIMIT_MS.max(units_ms.saturating_add(STOP_MARGIN_MS));
         self.wish = Some(Wish {
             action,
             source,
             since: now,
+            patience,
         });
         match self.daemon {
             // No unit runs yet.
-            Daemon::NotYet => self.end(action, by(source), true, effects),
-            Daemon::Alive { greeted: true, .. } => effects.push(Effect::Ask { action, source }),
+            Daemon::NotYet => {
+                self.end = Some((action, by(source)));
+                self.finish(effects);
+            }
+            Daemon::Alive(Alive { greeted: true, .. }) => {
+                effects.push(Effect::Ask { action, source });
+            }
             // Asked when it says hello.
-            Daemon::Due(_) | Daemon::Starting | Daemon::Alive { .. } => {}
+            Daemon::Due(_) | Daemon::Starting | Daemon::Alive(_) => {}
+        }
+    }
+
+    fn restart(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        if !matches!(self.phase, Phase::Supervising) {
+            return;
+        }
+        match &mut self.daemon {
+            Daemon::Due(at) => *at = now,
+            Daemon::Alive(alive) if alive.wished.is_none() && alive.killed.is_none() => {
+                alive.wished = Some(now);
+                effects.push(Effect::Say("atalayad is restarted, as wished".to_owned()));
+                effects.push(Effect::Terminate { pid: alive.pid });
+            }
+            Daemon::NotYet | Daemon::Starting | Daemon::Alive(_) => {}
         }
     }
 
     fn died(&mut self, now: u64, lived: u64, how: String, effects: &mut Vec<Effect>) {
         let was_safe = self.deaths.safe_mode();
         let delay = self.deaths.died(now, lived);
-        let mut text = format!(
-            "atalayad: {how}; it is started again in {} s",
-            seconds(delay)
-        );
-        if self.deaths.safe_mode() && !was_safe {
-            text.push_str(
-                " (safe mode: it died too often; units keep running, but nothing restarts them)",
-            );
-        }
-        effects.push(Effect::Say(text));
         self.daemon = Daemon::Due(now + delay);
-    }
-
-    fn pass_time(&mut self, now: u64, effects: &mut Vec<Effect>) {
-        if self.ended {
-            return;
+        self.last_death = Some(how.clone());
+        if !matches!(self.phase, Phase::Supervising) {
+            return; // nobody starts it again
         }
-        if let Some(wish) = self.wish
-            && now >= wish.since + self.patience()
-        {
+        effects.push(Effect::Say(format!(
+            "atalayad: {how}; it is started again in {}",
+            duration(delay)
+        )));
+        if self.deaths.safe_mode() && !was_safe {
             effects.push(Effect::Say(
-                "atalayad did not stop the units: init does it".to_owned(),
+                "safe mode: atalayad died too often. Units go on running and the data are not touched, but nothing restarts \
+                 a unit. `atalaya supervisor restart` tries at once; reboot, power-off and the power button work"
+                    .to_owned(),
             ));
-            self.end(wish.action, by(wish.source), false, effects);
+            effects.push(Effect::AssessTrial);
+        }
+    }
+
+    fn stop_units(&mut self, now: u64, action: Action, reason: String, effects: &mut Vec<Effect>) {
+        if !matches!(self.phase, Phase::Supervising) {
             return;
         }
-        match &mut self.daemon {
-            Daemon::Due(at) if now >= *at => {
-                self.daemon = Daemon::Starting;
-                effects.push(Effect::StartDaemon);
-            }
-            Daemon::Alive {
-                pid,
-                since,
-                heard,
-                greeted,
-                killed: killed @ None,
-            } => {
-                let (limit, from) = if *greeted {
-                    (SILENCE_LIMIT_MS, *heard)
-                } else {
-                    (GREETING_LIMIT_MS, *since)
-                };
-                if now >= from + limit {
-                    *killed = Some(now);
-                    effects.push(Effect::Say(format!(
-                        "atalayad was silent for {} s: killed",
-                        limit / 1000
-                    )));
-                    effects.push(Effect::Kill { pid: *pid });
-                }
-            }
-            Daemon::NotYet
-            | Daemon::Due(_)
-            | Daemon::Starting
-            | Daemon::Alive {
-                killed: Some(_), ..
-            } => {}
+        self.end = Some((action, reason));
+        if let Daemon::Alive(alive) = self.daemon {
+            effects.push(Effect::Kill { pid: alive.pid });
+            let until = now + QUELL_LIMIT_MS;
+            self.phase = Phase::Quelling { until };
+        } else {
+            self.phase = Phase::Collecting;
+            effects.push(Effect::CollectOrders);
         }
     }
 
-    /// How long a wish may wait: long for an atalayad that is at work, short for one that is not there, and not at all in
-    /// safe mode between two attempts.
-    fn patience(&self) -> u64 {
-        match self.daemon {
-            Daemon::Alive { greeted: true, .. } => STOP_LIMIT_MS,
-            Daemon::Due(_) if self.deaths.safe_mode() => 0,
-            Daemon::NotYet | Daemon::Due(_) | Daemon::Starting | Daemon::Alive { .. } => {
-                GREETING_LIMIT_MS
-            }
+    fn finish(&mut self, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Ended;
+        if let Some((action, reason)) = self.end.take() {
+            effects.push(Effect::End { action, reason });
         }
-    }
-
-    fn end(
-        &mut self,
-        action: Action,
-        reason: String,
-        units_stopped: bool,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.ended = true;
-        effects.push(Effect::End {
-            action,
-            reason,
-            units_stopped,
-        });
     }
 }
 
@@ -375,8 +356,11 @@ fn by(source: Source) -> String {
     .to_owned()
 }
 
-fn seconds(milliseconds: u64) -> String {
-    format!("{}.{}", milliseconds / 1000, milliseconds % 1000 / 100)
+fn duration(milliseconds: u64) -> String {
+    if milliseconds >= 60_000 {
+        return format!("{} min", milliseconds / 60_000);
+    }
+    format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ struct Exited {
     pid: i32,
     cgroup: String,
     status: Status,
+    /// Of a unit's own process, not of one that it orphaned.
+    main: bool,
 }
 
 /// The unacknowledged ones.
@@ -25,10 +27,12 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    pub fn add(&mut self, pid: i32, cgroup: String, status: Status) {
+    /// When there are too many, the oldest of an orphan goes: a unit's own is what its state hangs on.
+    pub fn add(&mut self, pid: i32, cgroup: String, status: Status, main: bool) {
         self.last_seq += 1;
         if self.waiting.len() >= LIMIT {
-            self.waiting.pop_front();
+            let orphan = self.waiting.iter().position(|exited| !exited.main);
+            self.waiting.remove(orphan.unwrap_or(0));
             self.lost += 1;
         }
         self.waiting.push_back(Exited {
@@ -36,6 +40,7 @@ impl Statuses {
             pid,
             cgroup,
             status,
+            main,
         });
     }
 
@@ -95,7 +100,7 @@ mod tests {
     fn what_was_not_acknowledged_is_told_again() {
         let mut statuses = Statuses::default();
         for pid in 1..=3 {
-            statuses.add(pid, "a.1".into(), Status::Code(0));
+            statuses.add(pid, "a.1".into(), Status::Code(0), true);
         }
         assert_eq!(tell_all(&mut statuses), [1, 2, 3]);
         assert!(tell_all(&mut statuses).is_empty());
@@ -108,10 +113,12 @@ mod tests {
     #[test]
     fn a_flood_that_nobody_hears_is_bounded_and_counted() {
         let mut statuses = Statuses::default();
-        for pid in 0..LIMIT as i32 + 10 {
-            statuses.add(pid, String::new(), Status::Code(0));
+        statuses.add(-1, "postgres.1".into(), Status::Code(0), true);
+        for pid in 1..LIMIT as i32 + 10 {
+            statuses.add(pid, String::new(), Status::Code(0), false);
         }
         assert_eq!(statuses.waiting.len(), LIMIT);
+        assert_eq!(statuses.waiting[0].pid, -1, "the unit's own is still there");
         assert_eq!((statuses.take_lost(), statuses.take_lost()), (10, 0));
     }
 
@@ -124,7 +131,7 @@ mod tests {
             let (mut added, mut acknowledged, mut told) = (0u64, Vec::new(), Vec::new());
             for step in steps {
                 match step {
-                    0 => { statuses.add(1, String::new(), Status::Code(0)); added += 1; }
+                    0 => { statuses.add(1, String::new(), Status::Code(0), false); added += 1; }
                     1 => if let Some((seq, _)) = statuses.next() {
                         prop_assert!(!told.contains(&seq));
                         statuses.mark_told(seq);

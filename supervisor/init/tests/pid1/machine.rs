@@ -2,6 +2,7 @@
 //!
 //! Nothing of the build machine is mounted inside: PID 1 unmounts, and makes read-only, whatever it finds at its end.
 
+use atalaya_core::link::VERSION;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -122,7 +123,7 @@ impl Machine {
 
     /// Says hello; everything up to the end of the records.
     pub fn greet(&mut self) -> Vec<Value> {
-        self.send(json!({"type": "hello", "version": 1}));
+        self.send(json!({"type": "hello", "version": VERSION}));
         let mut told = Vec::new();
         loop {
             let line = self.read_line();

@@ -180,7 +180,7 @@ fn another_version_of_the_link_is_refused_by_name() {
     let mut machine = Machine::start();
     machine.connect();
     machine.send(json!({"type": "hello", "version": 99}));
-    assert_eq!(machine.heard("welcome")["version"], 1);
+    assert_eq!(machine.heard("welcome")["version"], 2);
     machine.send(json!({"type": "nonsense"}));
     machine.wait_for_console("version 99");
     machine.wait_for_console("not understood");
