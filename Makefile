@@ -27,10 +27,10 @@ test: ## set up, then every check and test: formatting, lints, unit tests, the c
 image: setup ## build the image without booting it
 	@$(ATALAYA_IMAGE) build $(BUILD_OPTIONS)
 
-bench: setup ## measure boot phases, memory, sizes and build times, and print tables
-	@$(ATALAYA_IMAGE) build $(BUILD_OPTIONS)
-	@$(CARGO_TARGET)/atalaya-image build --test $(BUILD_OPTIONS)
-	@cargo build --release --workspace --bin atalaya-bench && exec $(CARGO_TARGET)/atalaya-bench
+bench: ## measure against runit, s6, svlogd and systemd, and print tables (BENCH="restart log" for some of it)
+	@image/setup bench
+	@cargo build --release --workspace --bins
+	@ATALAYA_BUILD_OPTIONS="$(BUILD_OPTIONS)" exec $(CARGO_TARGET)/atalaya-bench $(BENCH)
 
 setup: ## install the packages that are missing (image/packages.txt); does nothing when all is there
 	@image/setup
@@ -55,5 +55,7 @@ help: ## explain every target
 	@echo "  ACCEL=tcg|kvm                      how QEMU executes the machine; found out otherwise"
 	@echo "  ATALAYA_CACHE=cache                where tools, packages and releases are kept"
 	@echo "  ATALAYA_RUN=run                    where the machine of make run lives"
+	@echo "  BENCH=\"NAME ...\"                   what make bench measures: restart graph log adoption memory boot phases build; also"
+	@echo "                                     its options, as BENCH=--help tells them"
 	@echo "  MIRROR=URL SECURITY_MIRROR=URL     Debian's mirrors; taken from this machine's apt entries otherwise"
 	@echo "  REFRESH=1                          fetch tools and Debian's packages anew, to get updates"
