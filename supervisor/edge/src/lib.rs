@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 
 use crate::admission::Admission;
 use crate::certificate::Subject;
+pub use crate::listen::Inherited;
 use crate::log::Log;
 use crate::proxy::{Proxy, chain};
 use crate::redirect::Redirect;
@@ -53,14 +54,14 @@ pub enum EdgeError {
 }
 
 /// Runs until SIGTERM or SIGINT and returns after the drain.
-pub async fn run(settings: Settings) -> Result<(), EdgeError> {
+pub async fn run(settings: Settings, sockets: Inherited) -> Result<(), EdgeError> {
     let log = Log::start().map_err(|source| EdgeError::Thread { source })?;
-    let outcome = serve(settings, &log).await;
+    let outcome = serve(settings, sockets, &log).await;
     log.finish(Duration::from_secs(1));
     outcome
 }
 
-async fn serve(settings: Settings, log: &Log) -> Result<(), EdgeError> {
+async fn serve(settings: Settings, mut sockets: Inherited, log: &Log) -> Result<(), EdgeError> {
     let take = |kind| signal(kind).map_err(|source| EdgeError::Signal { source });
     let (mut terminate, mut interrupt) = (
         take(SignalKind::terminate())?,
@@ -102,8 +103,8 @@ async fn serve(settings: Settings, log: &Log) -> Result<(), EdgeError> {
         store.authority_pem().to_owned(),
     ));
     let (https, http) = (
-        listen::listen(settings.listen_https)?,
-        listen::listen(settings.listen_http)?,
+        sockets.listen("https", settings.listen_https)?,
+        sockets.listen("http", settings.listen_http)?,
     );
     log.event(
         "info",
@@ -125,6 +126,9 @@ async fn serve(settings: Settings, log: &Log) -> Result<(), EdgeError> {
     tokio::spawn(server::serve_http(context, http, redirect));
     let renewal = tokio::spawn(renew(store, subject, serving, log.clone()));
     tell_supervisor(&[NotifyState::Ready], log);
+    if let Some(limit) = sd_notify::watchdog_enabled() {
+        tokio::spawn(show_life(limit, log.clone()));
+    }
 
     tokio::select! {
         _ = terminate.recv() => {}
@@ -181,6 +185,18 @@ async fn renew(store: Store, subject: Subject, serving: Arc<Serving>, log: Log) 
                 json!({ "error": chain(&error) }),
             ),
         }
+    }
+}
+
+/// Tells the supervisor that this runtime still gets round to its work, twice in the time after which it would be taken for
+/// stuck. A supervisor that does not read must not hold up the runtime.
+async fn show_life(limit: Duration, log: Log) {
+    let mut beat = tokio::time::interval(limit / 2);
+    loop {
+        beat.tick().await;
+        let log = log.clone();
+        let told = move || tell_supervisor(&[NotifyState::Watchdog], &log);
+        drop(tokio::task::spawn_blocking(told).await);
     }
 }
 

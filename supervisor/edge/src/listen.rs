@@ -1,10 +1,13 @@
-//! Listening sockets: IPv6 and IPv4 on one, IPv4 alone where the machine has no IPv6.
+//! Listening sockets: those that the supervisor opened and keeps, so that a restart refuses no connection; its own where it
+//! gave none. IPv6 and IPv4 on one, IPv4 alone where the machine has no IPv6.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use atalaya_sys::fds::take_inherited;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -19,8 +22,38 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
+/// What the supervisor passed (LISTEN_FDS), by name.
+#[derive(Debug, Default)]
+pub struct Inherited(BTreeMap<String, std::net::TcpListener>);
+
+impl Inherited {
+    /// To be called once, before anything else opens descriptors.
+    ///
+    /// # Errors
+    /// Fewer are open than were announced.
+    pub fn take() -> std::io::Result<Self> {
+        let mut sockets = BTreeMap::new();
+        for (number, name) in sd_notify::listen_fds_with_names()? {
+            let socket = take_inherited(number).map_err(|error| error.source)?;
+            sockets.insert(name, std::net::TcpListener::from(socket));
+        }
+        Ok(Self(sockets))
+    }
+
+    /// The socket of that name, else one of our own on `address`.
+    pub fn listen(&mut self, name: &str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+        let Some(socket) = self.0.remove(name) else {
+            return listen(address);
+        };
+        socket
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(socket))
+            .map_err(|source| ListenError { address, source })
+    }
+}
+
 /// Listens on an address; `[::]` means every address of both families.
-pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     let bound = match bind(address) {
         // No IPv6 in the kernel, or switched off on every interface.
         Err(error) if address.ip().is_unspecified() && address.is_ipv6() && lacks_ipv6(&error) => {

@@ -14,13 +14,15 @@ fn main() -> anyhow::Result<()> {
     if arguments.next().is_some() {
         bail!("usage: atalaya-edge [FILE], where FILE is the edge's settings (default {SETTINGS})");
     }
+    let sockets =
+        atalaya_edge::Inherited::take().context("failed to take over the listening sockets")?;
     let settings = atalaya_edge::settings::load(&path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
-    let outcome = runtime.block_on(atalaya_edge::run(settings));
+    let outcome = runtime.block_on(atalaya_edge::run(settings, sockets));
     // What was not finished in the drain's time is not waited for.
     runtime.shutdown_background();
     Ok(outcome?)

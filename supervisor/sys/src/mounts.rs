@@ -1,7 +1,9 @@
 //! Mounting, with errors that name the place.
 
-use crate::{Context, Result};
+use crate::error::check;
+use crate::{Context, Error, Result};
 use nix::mount::{MntFlags, MsFlags};
+use std::ffi::CString;
 use std::path::Path;
 
 pub use nix::mount::MsFlags as Flags;
@@ -57,6 +59,33 @@ pub fn remount_bind(target: &Path, flags: MsFlags) -> Result<()> {
         NOTHING,
     )
     .context("change the mount flags of", target.display())
+}
+
+/// Makes the mount at `target` and all below it read-only and without setuid, in one step (Linux 5.12). What is open for
+/// writing there gives `EBUSY`.
+pub fn read_only_everywhere(target: &Path) -> Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let path = CString::new(target.as_os_str().as_encoded_bytes())
+        .map_err(|error| Error::new("name", target.display(), error.into()))?;
+    // SAFETY: the path is zero-terminated and the structure has the size that is given; the kernel only reads them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    check(result)
+        .map(drop)
+        .context("make read-only", target.display())
 }
 
 /// Makes the whole file system read-only.

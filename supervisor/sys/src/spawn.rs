@@ -115,6 +115,38 @@ pub fn clone_into(spec: &Spec<'_>) -> Result<(i32, OwnedFd)> {
     Ok((pid as i32, pidfd))
 }
 
+/// Gives this process the signals that a program expects to start with: default dispositions, nothing blocked. To be
+/// called right before exec, in a process with one thread.
+pub fn reset_signals() {
+    // SAFETY: no handler is installed, only defaults; the set is plain data, filled before it is used.
+    unsafe {
+        reset_dispositions();
+        let mut none: libc::sigset_t = zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// # Safety
+/// The process's own handlers are gone afterwards.
+unsafe fn reset_dispositions() {
+    // The kernel's own `struct sigaction` (32 bytes, all zero is SIG_DFL): the C library's function leaves out 32 and 33,
+    // which may be ignored too. KILL and STOP answer EINVAL: nothing to reset there.
+    let default = [0u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: a system call on memory that outlives it.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u64>(),
+                8,
+            );
+        }
+    }
+}
+
 /// linux/sched.h; libc has it as an i32 that does not hold it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -165,18 +197,7 @@ impl<'a> Plan<'a> {
         // SAFETY: only async-signal-safe calls on memory that was prepared before the clone; `fds` is walked by index,
         // and the temporary numbers live in a fixed array on the stack.
         unsafe {
-            // The kernel's own `struct sigaction` (32 bytes, all zero is SIG_DFL): the C library's function leaves out 32
-            // and 33, which may be ignored too. KILL and STOP answer EINVAL: nothing to reset there.
-            let default = [0u64; 4];
-            for signal in 1..=64 {
-                libc::syscall(
-                    libc::SYS_rt_sigaction,
-                    signal,
-                    default.as_ptr(),
-                    ptr::null_mut::<u64>(),
-                    8,
-                );
-            }
+            reset_dispositions();
             if self.new_session {
                 libc::setsid();
             }

@@ -1,7 +1,8 @@
 //! Starts the edge and waits on what it says itself: readiness by sd_notify, everything else by its log.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,6 +25,10 @@ pub struct Place {
     pub extra: String,
     pub listen: &'static str,
     pub names: &'static str,
+    /// What a supervisor passes as `https`.
+    pub socket: Option<TcpListener>,
+    /// After which a supervisor takes the edge for stuck, in microseconds.
+    pub watchdog_us: Option<u64>,
 }
 
 impl Place {
@@ -38,6 +43,8 @@ impl Place {
             extra: String::new(),
             listen: "127.0.0.1:0",
             names: "[\"localhost\", \"atalaya\"]",
+            socket: None,
+            watchdog_us: None,
         }
     }
 
@@ -94,10 +101,27 @@ impl Place {
         }
         let notify = UnixDatagram::bind(&notify_path).unwrap();
         notify.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_atalaya-edge"))
+        let edge = env!("CARGO_BIN_EXE_atalaya-edge");
+        let mut command = Command::new("/bin/sh");
+        match &self.socket {
+            // LISTEN_PID is the edge's own number, which only its shell knows beforehand.
+            Some(socket) => command
+                .args([
+                    "-c",
+                    "LISTEN_PID=$$ exec \"$0\" \"$1\" 3<&0 </dev/null",
+                    edge,
+                ])
+                .envs([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "https")])
+                .stdin(OwnedFd::from(socket.try_clone().unwrap())),
+            None => command
+                .args(["-c", "exec \"$0\" \"$1\"", edge])
+                .stdin(Stdio::null()),
+        };
+        let watchdog = self.watchdog_us.map(|limit| limit.to_string());
+        let mut child = command
             .arg(&path)
             .env("NOTIFY_SOCKET", &notify_path)
-            .stdin(Stdio::null())
+            .envs(watchdog.map(|limit| ("WATCHDOG_USEC", limit)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

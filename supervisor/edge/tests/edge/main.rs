@@ -13,5 +13,6 @@ mod closed;
 mod edge;
 mod login;
 mod stopping;
+mod supervised;
 mod through;
 mod upstream;

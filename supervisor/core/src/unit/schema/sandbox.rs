@@ -42,7 +42,7 @@ pub struct Sandbox {
     pub all_processes: bool,
     /// Groups of system calls beside the common ones, or single ones; all others end in EPERM.
     pub syscalls: Vec<String>,
-    /// Places below /run that it may write to, besides its own runtime directories.
+    /// Places below /run, /dev, /sys and /proc/sys that it may write to, besides its own runtime directories.
     pub writable: Vec<String>,
     /// In the bounding and the ambient set.
     pub capabilities: Vec<Capability>,
