@@ -194,12 +194,15 @@ impl System {
                 // In the order of the graph: what another comes after must be on its way before that one decides.
                 let wanted = |(unit, _): (&Unit, _)| unit.wanted.then(|| unit.name.clone());
                 let wanted: Vec<String> = self.units().filter_map(wanted).collect();
+                let mut seen = BTreeSet::new();
                 for name in wanted {
-                    self.start(now_ms, &name, &mut effects)?;
+                    self.start(now_ms, &name, &mut seen, &mut effects)?;
                 }
             }
             Input::Adopt(restored) => self.adopt(now_ms, restored, &mut effects)?,
-            Input::Start(name) => self.start(now_ms, &name, &mut effects)?,
+            Input::Start(name) => {
+                self.start(now_ms, &name, &mut BTreeSet::new(), &mut effects)?;
+            }
             Input::Stop(name) => {
                 if !self.members.contains_key(&name) {
                     return Err(Refusal::NoSuchUnit);
@@ -211,7 +214,7 @@ impl System {
                     return Err(Refusal::NoSuchUnit);
                 }
                 if self.end().is_none() {
-                    self.start_required(now_ms, &name, &mut effects)?;
+                    self.start_required(now_ms, &name, &mut BTreeSet::new(), &mut effects)?;
                     self.stopping.remove(&name);
                     self.send(now_ms, &name, Event::Restart, &mut effects)?;
                 }
@@ -264,7 +267,13 @@ impl System {
         Ok(())
     }
 
-    fn start(&mut self, now_ms: u64, name: &str, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+    fn start(
+        &mut self,
+        now_ms: u64,
+        name: &str,
+        seen: &mut BTreeSet<String>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
         if self.end().is_some() {
             return if self.members.contains_key(name) {
                 Ok(())
@@ -272,22 +281,26 @@ impl System {
                 Err(Refusal::NoSuchUnit)
             };
         }
-        self.start_required(now_ms, name, effects)?;
+        self.start_required(now_ms, name, seen, effects)?;
         self.start_one(now_ms, name, effects)
     }
 
-    /// Wants everything below `name` again that somebody has stopped.
+    /// Wants everything below `name` again that somebody has stopped, but for what was `seen` on another way down.
     fn start_required(
         &mut self,
         now_ms: u64,
         name: &str,
+        seen: &mut BTreeSet<String>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         if !self.members.contains_key(name) {
             return Err(Refusal::NoSuchUnit);
         }
         for required in self.graph.requires(name).to_vec() {
-            self.start_required(now_ms, &required, effects)?;
+            if !seen.insert(required.clone()) {
+                continue;
+            }
+            self.start_required(now_ms, &required, seen, effects)?;
             let member = self.members.get(&required).ok_or(Refusal::NoSuchUnit)?;
             if self.stopping.contains(&required) || member.machine.desired() == Desired::Down {
                 self.start_one(now_ms, &required, effects)?;

@@ -65,7 +65,7 @@ impl System {
             }
         }
         for name in new {
-            self.start(now_ms, &name, effects)?;
+            self.start(now_ms, &name, &mut BTreeSet::new(), effects)?;
         }
         self.settle(now_ms, effects)
     }

@@ -1,5 +1,7 @@
 //! What follows for the others from what happened to one: repeated until nothing more follows.
 
+use std::collections::BTreeSet;
+
 use super::{Effect, Refusal, System, is_up, shutdown};
 use crate::machine::{Desired, Event, Machine, Requirements, State};
 use crate::unit::Unit;
@@ -14,8 +16,10 @@ impl System {
             for name in self.graph.order().to_vec() {
                 told |= self.tell_requirements(now_ms, &name, effects)?;
             }
+            // What is sent to one in this pass changes no other's answer.
+            let going = self.going();
             for name in self.graph.order().iter().rev().cloned().collect::<Vec<_>>() {
-                told |= self.tell_rest(now_ms, &name, effects)?;
+                told |= self.tell_rest(now_ms, &name, &going, effects)?;
             }
             if !told && effects.len() == before {
                 break;
@@ -98,6 +102,7 @@ impl System {
         &mut self,
         now_ms: u64,
         name: &str,
+        going: &BTreeSet<String>,
         effects: &mut Vec<Effect>,
     ) -> Result<bool, Refusal> {
         let Some(member) = self.members.get(name) else {
@@ -105,7 +110,7 @@ impl System {
         };
         let held = member.machine.is_held();
         let mut required = self.graph.requires(name).iter();
-        let hold = required.any(|required| self.is_going(required));
+        let hold = required.any(|required| going.contains(required));
         if held && !hold {
             self.send(now_ms, name, Event::Release, effects)?;
             return Ok(true);
@@ -128,14 +133,20 @@ impl System {
         Ok(true)
     }
 
-    /// Whether `name` is or will be down by somebody's will, or because something that it requires will be.
-    fn is_going(&self, name: &str) -> bool {
-        let Some(member) = self.members.get(name) else {
-            return true;
-        };
-        self.stopping.contains(name)
-            || member.machine.desired() == Desired::Down
-            || (self.graph.requires(name).iter()).any(|required| self.is_going(required))
+    /// Those that are or will be down by somebody's will, or because something that they require will be. Each unit is
+    /// looked at once: asked for along every path, it would take time that doubles with each layer of the graph.
+    fn going(&self) -> BTreeSet<String> {
+        let mut going = BTreeSet::new();
+        for name in self.graph.order() {
+            let of_itself = self.members.get(name).is_none_or(|member| {
+                self.stopping.contains(name) || member.machine.desired() == Desired::Down
+            });
+            let mut required = self.graph.requires(name).iter();
+            if of_itself || required.any(|required| going.contains(required)) {
+                going.insert(name.clone());
+            }
+        }
+        going
     }
 
     /// Whether a unit that must stop before `name` is still active.
@@ -223,5 +234,34 @@ impl System {
             }
             Some(shutdown::Order::StopAll) | None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::system::{Input, System};
+    use crate::unit::{Unit, parse_unit};
+
+    /// Each unit of a layer requires both of the layer before: there are 2^60 ways from the top to the bottom.
+    #[test]
+    fn a_graph_with_many_ways_through_it_takes_no_longer_than_its_units() {
+        let mut units: Vec<Unit> = Vec::new();
+        for layer in 0..60 {
+            let requires = match layer {
+                0 => String::new(),
+                _ => format!("requires = [\"a{}\", \"b{}\"]", layer - 1, layer - 1),
+            };
+            for side in ["a", "b"] {
+                let text = format!(
+                    "description = \"d\"\ntype = \"service\"\nexec = [\"/x\"]\n{requires}\n"
+                );
+                units.push(parse_unit(&format!("{side}{layer}"), "file", &text).unwrap());
+            }
+        }
+        let mut system = System::new(units).unwrap();
+        let effects = system.step(1, Input::StartWanted).unwrap();
+        assert!(!effects.is_empty());
+        system.step(2, Input::Restart("a59".to_owned())).unwrap();
+        system.step(3, Input::Stop("a0".to_owned())).unwrap();
     }
 }
