@@ -10,6 +10,7 @@ pub mod durable;
 pub mod evdev;
 pub mod fds;
 pub mod host;
+pub mod local_time;
 pub mod modules;
 pub mod mounts;
 pub mod notify;

@@ -42,7 +42,12 @@ pub fn bind(path: &Path, mode: u32) -> Result<OwnedFd> {
 
 /// Receives one datagram (`WouldBlock` when there is none). Truncated ones carry `truncated`.
 pub fn recv(server: BorrowedFd<'_>) -> io::Result<Received> {
-    message::receive(server, LIMIT)
+    recv_up_to(server, LIMIT)
+}
+
+/// The same, of at most `limit` bytes.
+pub fn recv_up_to(server: BorrowedFd<'_>, limit: usize) -> io::Result<Received> {
+    message::receive(server, limit)
 }
 
 #[cfg(test)]

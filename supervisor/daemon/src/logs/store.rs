@@ -1,258 +1,261 @@
-//! Segments on disk: `ROOT/NNNNNN-BOOT/NNNNNN.jsonl`, numbered in order, so that a clock that jumps disturbs nothing.
-//! A segment is only ever appended to, by one process; a new atalayad begins a new one. So a line that a power cut tore can only
-//! be the last of its segment, where readers leave it out. The oldest segments are deleted when all take too much room.
+//! The writer: one thread that appends batches to the open segment, `ROOT/NNNNNN-BOOT/NNNNNN.jsonl`, numbered in order, so
+//! that a clock that jumps disturbs nothing. It opens, writes and cuts back; syncing, compressing and deleting are the keeper's
+//! (`keeper`), so that none of them holds up the next write.
+//!
+//! A segment is appended to by one process; a new atalayad begins a new one. A write that fails is taken back, and its lines wait.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::Line;
+use super::directory::{boot_of, list_boots, list_segments, number_of};
+use super::keeper::{Chore, Keeper};
+use super::line::{Batch, Level};
+use super::on_clock::OnClock;
+use super::segment::{Header, VERSION};
+use super::shared::{Shared, Work};
+use crate::clock;
 
-/// Bytes of one segment.
-const SEGMENT_BYTES: u64 = 4 << 20;
-/// Bytes of all segments of all boots.
-const TOTAL_BYTES: u64 = 256 << 20;
+/// When segments are closed, and how long the disk is left alone.
+#[derive(Clone)]
+pub struct Rotation {
+    /// Bytes of one segment.
+    pub bytes: u64,
+    /// Its age, in milliseconds of the machine being on.
+    pub age_ms: u64,
+    /// After a write that failed.
+    pub rest: Duration,
+    /// What a power cut may cost of the log.
+    pub sync: Duration,
+    /// For tests: called before each write, to stop the disk.
+    pub before_write: Option<Arc<dyn Fn() + Send + Sync>>,
+}
 
-/// How long a disk that took no line is left alone.
-const REST: Duration = Duration::from_secs(10);
+impl Rotation {
+    pub fn shipped() -> Self {
+        Self {
+            bytes: 4 << 20,
+            age_ms: 24 * 3600 * 1000,
+            rest: Duration::from_secs(5),
+            sync: Duration::from_secs(1),
+            before_write: None,
+        }
+    }
+}
 
-/// The writer's end.
-pub struct Store {
-    root: PathBuf,
+/// Formatting room that is kept from write to write, in bytes.
+const BUFFER_KEPT: usize = 512 << 10;
+
+struct Open {
+    file: Arc<File>,
+    path: PathBuf,
+    bytes: u64,
+    since_on_ms: u64,
+}
+
+pub(super) struct Store {
     directory: PathBuf,
-    segment: Option<(File, u64)>,
+    boot: String,
+    rotation: Rotation,
+    keeper: Keeper,
+    on: OnClock,
     number: u32,
-    synced: Instant,
-    /// A disk that is full or broken is not asked again for every line.
-    rest_until: Option<Instant>,
-    is_dirty: bool,
-    segment_bytes: u64,
-    total_bytes: u64,
+    segment: Option<Open>,
+    buffer: Vec<u8>,
+    rest_until_ms: u64,
+    /// Since when something is not synced.
+    dirty_since_ms: Option<u64>,
+    is_urgent: bool,
+}
+
+/// The directory of `boot`, and the number of its last segment. Numbers of boots grow, whatever the clock says.
+pub(super) fn place(root: &Path, boot: &str) -> (PathBuf, u32) {
+    let boots = list_boots(root);
+    let known = boots
+        .iter()
+        .find(|directory| boot_of(directory) == Some(boot))
+        .cloned();
+    let directory = known.unwrap_or_else(|| {
+        let next = boots.last().and_then(|last| number_of(last)).unwrap_or(0) + 1;
+        root.join(format!("{next:06}-{boot}"))
+    });
+    let number = list_segments(&directory)
+        .last()
+        .and_then(|last| number_of(last))
+        .unwrap_or(0);
+    (directory, number)
 }
 
 impl Store {
-    pub fn open(root: PathBuf, boot: &str) -> Self {
-        Self::with_limits(root, boot, SEGMENT_BYTES, TOTAL_BYTES)
-    }
-
-    fn with_limits(root: PathBuf, boot: &str, segment_bytes: u64, total_bytes: u64) -> Self {
-        let boots = list_boots(&root);
-        let known = boots
-            .iter()
-            .find(|directory| boot_of(directory) == Some(boot))
-            .cloned();
-        let directory = known.unwrap_or_else(|| {
-            let next = boots.last().and_then(|last| number_of(last)).unwrap_or(0) + 1;
-            root.join(format!("{next:06}-{boot}"))
-        });
-        let number = list_segments(&directory)
-            .last()
-            .and_then(|last| number_of(last))
-            .unwrap_or(0);
+    pub fn new(
+        (directory, number): (PathBuf, u32),
+        boot: &str,
+        on: OnClock,
+        rotation: Rotation,
+        keeper: Keeper,
+    ) -> Self {
         Self {
-            root,
             directory,
-            segment: None,
+            boot: boot.to_owned(),
+            rotation,
+            keeper,
+            on,
             number,
-            synced: Instant::now(),
-            rest_until: None,
-            is_dirty: false,
-            segment_bytes,
-            total_bytes,
+            segment: None,
+            buffer: Vec::new(),
+            rest_until_ms: 0,
+            dirty_since_ms: None,
+            is_urgent: false,
         }
     }
 
-    /// Appends a line. A disk that cannot take it loses it: there is nowhere else to say so than the ring in memory,
-    /// which has it.
-    pub fn append(&mut self, line: &Line) {
-        if self.rest_until.is_some_and(|until| Instant::now() < until) {
-            return;
+    /// The writer's life, until the hub is closed.
+    pub fn run(mut self, shared: &Shared) {
+        loop {
+            match shared.wait(self.wait_limit(), self.is_resting()) {
+                Work::Write(batches) => match self.write(&batches) {
+                    Ok(()) => shared.written(batches.len()),
+                    Err(error) => self.rest(&error),
+                },
+                Work::Flush(waiting) => {
+                    let file = self.segment.as_ref().map(|open| Arc::clone(&open.file));
+                    self.dirty_since_ms = None;
+                    self.keeper.ask(Chore::Flush { file, waiting });
+                }
+                Work::Nothing => {}
+                Work::End => break,
+            }
+            self.sync_when_due();
         }
-        let Ok(mut bytes) = serde_json::to_vec(line) else {
-            return;
+        self.close();
+    }
+
+    fn is_resting(&self) -> bool {
+        clock::boottime_ms() < self.rest_until_ms
+    }
+
+    fn wait_limit(&self) -> Duration {
+        if self.is_resting() || self.dirty_since_ms.is_some() {
+            Duration::from_millis(100).min(self.rotation.rest)
+        } else {
+            Duration::from_secs(600)
+        }
+    }
+
+    /// A disk that is full or broken is not asked again for every line; the lines wait.
+    fn rest(&mut self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::StorageFull || error.raw_os_error() == Some(122) {
+            self.keeper.ask(Chore::Shrink);
+        }
+        let rest = u64::try_from(self.rotation.rest.as_millis()).unwrap_or(u64::MAX);
+        self.rest_until_ms = clock::boottime_ms().saturating_add(rest);
+    }
+
+    pub fn write(&mut self, batches: &[Arc<Batch>]) -> io::Result<()> {
+        if let Some(hook) = &self.rotation.before_write {
+            hook();
+        }
+        if self.keeper.sync_failed.swap(false, Ordering::Relaxed) {
+            // What was not synced may be gone without a trace: nothing is to follow it in that file.
+            self.close();
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let mut worst = Level::Debug;
+        for batch in batches {
+            worst = worst.min(batch.write_json(0, &mut buffer));
+        }
+        let result = self.append(&buffer);
+        buffer.clear();
+        buffer.shrink_to(BUFFER_KEPT);
+        self.buffer = buffer;
+        result?;
+        self.is_urgent |= worst <= Level::Crit;
+        self.dirty_since_ms.get_or_insert_with(clock::boottime_ms);
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let now = self.on.now_ms();
+        if self.segment.as_ref().is_some_and(|open| {
+            open.bytes + bytes.len() as u64 > self.rotation.bytes
+                || now.saturating_sub(open.since_on_ms) >= self.rotation.age_ms
+        }) {
+            self.close();
+        }
+        let mut open = match self.segment.take() {
+            Some(open) => open,
+            None => self.begin_segment(now)?,
         };
-        bytes.push(b'\n');
-        if self
-            .segment
-            .as_ref()
-            .is_some_and(|(_, size)| *size + bytes.len() as u64 > self.segment_bytes)
-        {
-            self.sync();
-            self.segment = None;
-        }
-        if self.segment.is_none() {
-            self.segment = self.begin_segment().ok().map(|file| (file, 0));
-        }
-        let Some((file, size)) = &mut self.segment else {
-            return;
-        };
-        self.is_dirty = true;
-        match file.write_all(&bytes) {
-            Ok(()) => *size += bytes.len() as u64,
-            // What is torn must stay the last line of its segment.
-            Err(_) => {
-                self.segment = None;
-                self.rest_until = Some(Instant::now() + REST);
+        match (&*open.file).write_all(bytes) {
+            Ok(()) => {
+                open.bytes += bytes.len() as u64;
+                self.segment = Some(open);
+                Ok(())
+            }
+            Err(error) => {
+                // Taken back, so that the lines are not there twice when they are written again. Where that fails too
+                // (the disk is gone), the torn one is passed over by readers and cut at the next start.
+                if open.file.set_len(open.bytes).is_ok() {
+                    self.segment = Some(open);
+                } else {
+                    self.keeper.ask(Chore::Closed(open.path));
+                }
+                Err(error)
             }
         }
     }
 
-    pub fn sync(&mut self) {
-        if let Some((file, _)) = &self.segment {
-            // It will be tried again with the next lines; there is no better answer to a broken disk.
-            file.sync_data().ok();
-        }
-        self.synced = Instant::now();
-        self.is_dirty = false;
-    }
-
-    /// Syncs what was written, not more often than `every`.
-    pub fn sync_now_and_then(&mut self, every: Duration) {
-        if self.is_dirty && self.synced.elapsed() >= every {
-            self.sync();
-        }
-    }
-
-    fn begin_segment(&mut self) -> io::Result<File> {
+    fn begin_segment(&mut self, now_on_ms: u64) -> io::Result<Open> {
         fs::create_dir_all(&self.directory)?;
-        self.make_room();
         self.number += 1;
         let path = self.directory.join(format!("{:06}.jsonl", self.number));
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
-            .open(path)?;
-        File::open(&self.directory)?.sync_all()?;
-        Ok(file)
-    }
-
-    fn make_room(&self) {
-        let segments: Vec<(PathBuf, u64)> = list_boots(&self.root)
-            .iter()
-            .flat_map(|boot| list_segments(boot))
-            .map(|path| {
-                let size = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-                (path, size)
-            })
-            .collect();
-        let mut total: u64 = segments.iter().map(|(_, size)| size).sum();
-        for (path, size) in segments {
-            if total + self.segment_bytes <= self.total_bytes {
-                break;
-            }
-            if fs::remove_file(&path).is_ok() {
-                total -= size;
-                if let Some(boot) = path.parent().filter(|boot| **boot != self.directory) {
-                    // Succeeds when it was the boot's last.
-                    drop(fs::remove_dir(boot));
-                }
-            }
+            .open(&path)?;
+        let header = Header {
+            atalaya_log: VERSION,
+            boot: self.boot.clone(),
+            on_ms: now_on_ms,
+            t: clock::wall_now(),
+        };
+        let mut bytes = serde_json::to_vec(&header).map_err(io::Error::other)?;
+        bytes.push(b'\n');
+        if let Err(error) = (&file).write_all(&bytes) {
+            // Nothing is in it: it need not stay.
+            fs::remove_file(&path).ok();
+            return Err(error);
         }
+        self.keeper.ask(Chore::Begun(path.clone()));
+        Ok(Open {
+            file: Arc::new(file),
+            path,
+            bytes: bytes.len() as u64,
+            since_on_ms: now_on_ms,
+        })
     }
-}
 
-/// The directories of all boots, oldest first.
-pub(super) fn list_boots(root: &Path) -> Vec<PathBuf> {
-    list(root, |path| {
-        path.is_dir() && number_of(path).is_some() && boot_of(path).is_some()
-    })
-}
-
-/// The segments of one boot, oldest first.
-pub(super) fn list_segments(boot: &Path) -> Vec<PathBuf> {
-    list(boot, |path| {
-        path.extension()
-            .is_some_and(|extension| extension == "jsonl")
-            && number_of(path).is_some()
-    })
-}
-
-/// The boot's id, from its directory's name.
-pub(super) fn boot_of(directory: &Path) -> Option<&str> {
-    directory
-        .file_name()?
-        .to_str()?
-        .split_once('-')
-        .map(|(_, boot)| boot)
-}
-
-fn number_of(path: &Path) -> Option<u32> {
-    let name = path.file_name()?.to_str()?;
-    name.get(..6)?.parse().ok()
-}
-
-fn list(directory: &Path, keep: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return Vec::new();
-    };
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| keep(path))
-        .collect();
-    paths.sort();
-    paths
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::logs::{Filter, read_stored};
-
-    fn line(boot: &str, text: &str) -> Line {
-        Line {
-            t: "2026-01-01T00:00:00.000Z".into(),
-            unit: "u".into(),
-            boot: boot.into(),
-            line: text.into(),
+    fn close(&mut self) {
+        if let Some(open) = self.segment.take() {
+            self.dirty_since_ms = None;
+            self.keeper.ask(Chore::Closed(open.path));
         }
     }
 
-    fn texts(root: &Path) -> Vec<String> {
-        let mut found = Vec::new();
-        read_stored(root, &Filter::default(), &mut |line| found.push(line.line));
-        found
-    }
-
-    #[test]
-    fn a_torn_tail_costs_only_itself() {
-        let root = tempfile::tempdir().unwrap();
-        let mut store = Store::open(root.path().into(), "one");
-        store.append(&line("one", "first"));
-        let segment = list_segments(&list_boots(root.path())[0])[0].clone();
-        let mut file = OpenOptions::new().append(true).open(segment).unwrap();
-        file.write_all(b"{\"t\":\"2026-01-01T00:0").unwrap();
-        let mut again = Store::open(root.path().into(), "one");
-        again.append(&line("one", "second"));
-        assert_eq!(texts(root.path()), ["first", "second"]);
-    }
-
-    #[test]
-    fn the_oldest_segments_yield_and_boots_stay_in_order() {
-        let root = tempfile::tempdir().unwrap();
-        for boot in ["b", "a", "c"] {
-            let mut store = Store::with_limits(root.path().into(), boot, 300, 1200);
-            for number in 0..6 {
-                store.append(&line(boot, &format!("{boot}{number} {}", "x".repeat(40))));
-            }
+    fn sync_when_due(&mut self) {
+        let limit = u64::try_from(self.rotation.sync.as_millis()).unwrap_or(u64::MAX);
+        let is_due = self.dirty_since_ms.is_some_and(|since| {
+            self.is_urgent || clock::boottime_ms().saturating_sub(since) >= limit
+        });
+        if let Some(open) = self.segment.as_ref().filter(|_| is_due)
+            && self.keeper.sync(&open.file)
+        {
+            self.dirty_since_ms = None;
+            self.is_urgent = false;
         }
-        let kept = texts(root.path());
-        assert!(
-            !kept.is_empty() && kept.last().unwrap().starts_with("c5"),
-            "{kept:?}"
-        );
-        let mut size = 0;
-        for boot in list_boots(root.path()) {
-            size += list_segments(&boot)
-                .iter()
-                .map(|path| path.metadata().unwrap().len())
-                .sum::<u64>();
-        }
-        assert!(size <= 1200, "{size}");
-        let boots: Vec<_> = list_boots(root.path())
-            .iter()
-            .map(|path| boot_of(path).unwrap().to_owned())
-            .collect();
-        assert_eq!(boots.last().unwrap(), "c");
     }
 }
