@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use atalaya_core::words::capital;
 use serde_json::Value;
 
 pub struct Client {
@@ -18,6 +19,11 @@ impl Client {
         }
     }
 
+    /// Whether somebody listens there.
+    pub fn is_there(&self) -> bool {
+        UnixStream::connect(&self.socket).is_ok()
+    }
+
     pub fn get(&self, path: &str) -> Result<Value> {
         self.ask("GET", path)
     }
@@ -26,8 +32,8 @@ impl Client {
         self.ask("POST", path)
     }
 
-    /// Hands every line of the answer to `each`, as it comes.
-    pub fn stream(&self, path: &str, mut each: impl FnMut(&str)) -> Result<()> {
+    /// Hands every line of the answer to `each`, as it comes, until that has had enough (false).
+    pub fn stream(&self, path: &str, mut each: impl FnMut(&str) -> bool) -> Result<()> {
         let mut body = self.send("GET", path)?;
         let mut line = Vec::new();
         loop {
@@ -39,7 +45,9 @@ impl Client {
             {
                 return Ok(());
             }
-            each(String::from_utf8_lossy(&line).trim_end());
+            if !each(String::from_utf8_lossy(&line).trim_end_matches('\n')) {
+                return Ok(());
+            }
         }
     }
 
@@ -108,13 +116,6 @@ impl Client {
             error => bail!("{}. {} {}", capital(error), part("data"), part("next")),
         }
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or(String::new(), |first| {
-        first.to_uppercase().collect::<String>() + chars.as_str()
-    })
 }
 
 /// For a value in a query.

@@ -1,18 +1,24 @@
-//! The command line. Asks atalayad over the control socket and shows the answer; decides nothing. Exit status 0 only when
-//! what was asked for has succeeded.
+//! The command line. Asks atalayad over the control socket, or init where atalayad is not there, and shows the answer;
+//! decides nothing. Exit status 0 only when what was asked for has succeeded.
 #![allow(clippy::print_stdout)] // its purpose
 
+mod act;
 mod client;
+mod init;
+mod logs;
 mod show;
+mod top;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
 use client::Client;
+use init::Init;
 
 #[derive(Parser)]
 #[command(name = "atalaya", version, about = "Shows and steers this machine")]
@@ -28,33 +34,43 @@ struct Arguments {
         default_value = "/run/atalaya/control.sock"
     )]
     socket: std::path::PathBuf,
+    /// The socket of init.
+    #[arg(
+        long,
+        global = true,
+        env = "ATALAYA_INIT_SOCKET",
+        default_value = "/run/atalaya/init.sock"
+    )]
+    init_socket: std::path::PathBuf,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// The machine and its services, on one screen.
-    Status,
+    /// The machine and its services, on one screen; what is wrong comes first.
+    Status {
+        /// Again every two seconds, until it is interrupted.
+        #[arg(short, long)]
+        watch: bool,
+    },
     /// One service, or all.
     Unit {
         #[command(subcommand)]
         command: UnitCommand,
     },
     /// What services have said.
-    Logs {
-        /// Only of this service.
-        #[arg(short, long)]
-        unit: Option<String>,
-        /// Only from then on, as in 2026-01-31T12:00:00Z.
+    Logs(logs::Arguments),
+    /// What took how long at the start of the machine: the slowest chain.
+    Boot {
+        /// Every service, not only the slowest chain.
         #[arg(long)]
-        since: Option<String>,
-        /// 0 for this boot, -1 for the one before, or the beginning of its id.
-        #[arg(long, allow_hyphen_values = true)]
-        boot: Option<String>,
-        /// Go on with what comes.
-        #[arg(short, long)]
-        follow: bool,
+        all: bool,
+    },
+    /// The program that watches the services. They run on without it.
+    Supervisor {
+        #[command(subcommand)]
+        command: SupervisorCommand,
     },
     /// Log in and post as a user would, and tell how it went.
     Probe,
@@ -66,11 +82,42 @@ enum Command {
 
 #[derive(Subcommand)]
 enum UnitCommand {
-    List,
+    /// Every service: its state, and what it uses.
+    List {
+        /// Only those that have failed.
+        #[arg(long)]
+        failed: bool,
+    },
+    /// One service: its state, its definition and its sandbox.
     Show { name: String },
+    /// Why it is as it is: the chain from its state to the cause, and what to do.
+    Why { name: String },
+    /// What it needs and what needs it.
+    Deps { name: String },
+    /// Processor, memory and disk, now.
+    Top {
+        /// Again every two seconds, until it is interrupted.
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Start it and all that it needs.
     Start { name: String },
+    /// Stop it, and first what needs it.
     Stop { name: String },
+    /// Stop it and start it again.
     Restart { name: String },
+    /// Let it read its configuration anew while it runs.
+    Reload { name: String },
+    /// Forget its failures. Starts nothing.
+    Reset { name: String },
+}
+
+#[derive(Subcommand)]
+enum SupervisorCommand {
+    /// End it and wait for the next one, also in safe mode. No service is touched.
+    Restart,
+    /// Read the unit files anew. What runs stays as it is until it is started again.
+    Reload,
 }
 
 fn main() -> ExitCode {
@@ -90,94 +137,148 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
     let client = Client::new(&arguments.socket);
+    let init = Init::new(&arguments.init_socket);
     match &arguments.command {
-        Command::Status => {
-            print_answer(arguments, &client.get("/v1/status")?, show::status);
+        Command::Status { watch } => return status(arguments, &client, &init, *watch),
+        Command::Unit { command } => return unit(arguments, &client, command),
+        Command::Logs(wanted) => logs::run(&client, arguments.json, wanted)?,
+        Command::Boot { all } => {
+            let boot = client.get("/v1/boot")?;
+            print_answer(arguments, &boot, |boot| show::boot(boot, *all));
         }
-        Command::Unit { command } => match command {
-            UnitCommand::List => print_answer(arguments, &client.get("/v1/units")?, show::units),
-            UnitCommand::Show { name } => {
-                print_answer(
-                    arguments,
-                    &client.get(&format!("/v1/units/{name}"))?,
-                    show::unit,
-                );
+        Command::Supervisor { command } => match command {
+            SupervisorCommand::Restart => {
+                let answer = act::restart_supervisor(&client, &init)?;
+                print_answer(arguments, &answer, |answer| {
+                    format!(
+                        "The supervisor runs again, as process {}. No service was touched.",
+                        show::text(answer, "pid")
+                    )
+                });
             }
-            UnitCommand::Start { name } => return act(arguments, &client, name, "start"),
-            UnitCommand::Stop { name } => return act(arguments, &client, name, "stop"),
-            UnitCommand::Restart { name } => return act(arguments, &client, name, "restart"),
+            SupervisorCommand::Reload => {
+                let answer = client.post("/v1/supervisor/reload")?;
+                print_answer(arguments, &answer, show::reloaded);
+            }
         },
-        Command::Logs {
-            unit,
-            since,
-            boot,
-            follow,
-        } => {
-            let mut query = vec![format!("follow={follow}")];
-            for (key, value) in [("unit", unit), ("since", since), ("boot", boot)] {
-                if let Some(value) = value {
-                    query.push(format!("{key}={}", client::escape(value)));
-                }
-            }
-            client.stream(&format!("/v1/logs?{}", query.join("&")), |line| {
-                if arguments.json {
-                    println!("{line}");
-                } else if let Ok(value) = serde_json::from_str(line) {
-                    println!("{}", show::log_line(&value));
-                }
-            })?;
-        }
         Command::Probe => return probe(arguments, &client),
-        Command::Reboot => print_answer(arguments, &client.post("/v1/reboot")?, |_| {
-            "The services are being stopped; then the machine starts again.".to_owned()
-        }),
-        Command::Poweroff => print_answer(arguments, &client.post("/v1/poweroff")?, |_| {
-            "The services are being stopped; then the machine switches off.".to_owned()
-        }),
+        Command::Reboot => return end(arguments, &client, &init, "reboot"),
+        Command::Poweroff => return end(arguments, &client, &init, "poweroff"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Stops of PostgreSQL may take so long, and starts no longer.
-const LIMIT: Duration = Duration::from_secs(400);
+fn unit(arguments: &Arguments, client: &Client, command: &UnitCommand) -> Result<ExitCode> {
+    let show_at = |path: &str, show: fn(&Value) -> String| -> Result<ExitCode> {
+        print_answer(arguments, &client.get(path)?, show);
+        Ok(ExitCode::SUCCESS)
+    };
+    match command {
+        UnitCommand::List { failed } => {
+            let mut answer = client.get("/v1/units")?;
+            if *failed {
+                show::retain_failed(&mut answer);
+            }
+            print_answer(arguments, &answer, |answer| show::units(answer, *failed));
+            Ok(ExitCode::SUCCESS)
+        }
+        UnitCommand::Show { name } => show_at(&format!("/v1/units/{name}"), show::unit),
+        UnitCommand::Why { name } => show_at(&format!("/v1/units/{name}/why"), show::why),
+        UnitCommand::Deps { name } => show_at(&format!("/v1/units/{name}/deps"), show::deps),
+        UnitCommand::Top { watch } => top(arguments, client, *watch),
+        UnitCommand::Start { name } => act(arguments, client, name, "start"),
+        UnitCommand::Stop { name } => {
+            let too = act::stops_too(client, name)?;
+            if !too.is_empty() && !arguments.json {
+                println!("{too}");
+            }
+            act(arguments, client, name, "stop")
+        }
+        UnitCommand::Restart { name } => act(arguments, client, name, "restart"),
+        UnitCommand::Reload { name } => act(arguments, client, name, "reload"),
+        UnitCommand::Reset { name } => act(arguments, client, name, "reset"),
+    }
+}
 
-/// Asks, and waits until it is so, or has failed.
+/// Between two pictures of what changes.
+const WATCH_PAUSE: Duration = Duration::from_secs(2);
+
+/// Where the supervisor is not there, init says what it knows; that is not success.
+fn status(arguments: &Arguments, client: &Client, init: &Init, watch: bool) -> Result<ExitCode> {
+    loop {
+        let asked = client.get("/v1/status");
+        let is_there = asked.is_ok();
+        let (answer, show): (Value, fn(&Value) -> String) = match asked {
+            Ok(answer) => (answer, show::status),
+            Err(error) if client.is_there() => return Err(error),
+            // Neither of the two: what the first said is what counts.
+            Err(error) => match init.ask("status") {
+                Ok(answer) => (answer, show::init_status),
+                Err(_) => return Err(error),
+            },
+        };
+        begin_picture(arguments, watch);
+        print_answer(arguments, &answer, show);
+        if !watch {
+            return Ok(exit_code(is_there));
+        }
+        std::thread::sleep(WATCH_PAUSE);
+    }
+}
+
+fn top(arguments: &Arguments, client: &Client, watch: bool) -> Result<ExitCode> {
+    let mut before = top::Sample::take(client)?;
+    let mut pause = Duration::from_secs(1);
+    loop {
+        std::thread::sleep(pause);
+        let now = top::Sample::take(client)?;
+        begin_picture(arguments, watch);
+        print_answer(arguments, &top::rates(&before, &now), top::show);
+        if !watch {
+            return Ok(ExitCode::SUCCESS);
+        }
+        before = now;
+        pause = WATCH_PAUSE;
+    }
+}
+
+/// On a terminal the new picture takes the place of the old one; elsewhere it follows it.
+fn begin_picture(arguments: &Arguments, watch: bool) {
+    if watch && !arguments.json && std::io::stdout().is_terminal() {
+        print!("\u{1b}[H\u{1b}[2J");
+    }
+}
+
+/// Where the supervisor is not there, init stops the services itself.
+fn end(arguments: &Arguments, client: &Client, init: &Init, action: &str) -> Result<ExitCode> {
+    let answer = match client.post(&format!("/v1/{action}")) {
+        Err(_) if !client.is_there() => init.ask(action)?,
+        other => other?,
+    };
+    print_answer(arguments, &answer, |_| {
+        match action {
+            "reboot" => "The services are being stopped; then the machine starts again.",
+            _ => "The services are being stopped; then the machine switches off.",
+        }
+        .to_owned()
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
 fn act(arguments: &Arguments, client: &Client, name: &str, verb: &str) -> Result<ExitCode> {
-    let (unit, success) = settle(client, name, verb)?;
+    let (unit, success) = act::settle(client, name, verb)?;
     print_answer(arguments, &unit, show::line);
-    Ok(if success {
+    if !success && !arguments.json {
+        println!("See: atalaya unit why {name}");
+    }
+    Ok(exit_code(success))
+}
+
+fn exit_code(success: bool) -> ExitCode {
+    if success {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
-}
-
-/// The unit after what was asked for, and whether that has succeeded.
-fn settle(client: &Client, name: &str, verb: &str) -> Result<(Value, bool)> {
-    let path = format!("/v1/units/{name}");
-    let run = |unit: &Value| unit.get("run").and_then(Value::as_u64).unwrap_or(0);
-    let before = run(&client.get(&path)?);
-    client.post(&format!("{path}/{verb}"))?;
-    let begin = Instant::now();
-    loop {
-        let unit = client.get(&path)?;
-        let is_ready = unit.get("ready") == Some(&Value::Bool(true));
-        let is_new = verb != "restart" || run(&unit) > before;
-        match (verb, show::text(&unit, "state").as_str()) {
-            ("stop", "Stopped") => return Ok((unit, true)),
-            ("stop", _) => {}
-            (_, "Failed" | "Stopped") if is_new => return Ok((unit, false)),
-            _ if is_ready && is_new => return Ok((unit, true)),
-            _ => {}
-        }
-        if begin.elapsed() > LIMIT {
-            bail!(
-                "{name} is not there after {} s: {}. Nothing else was changed. See: atalaya logs -u {name}",
-                LIMIT.as_secs(),
-                show::text(&unit, "words")
-            );
-        }
-        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -191,7 +292,7 @@ fn print_answer(arguments: &Arguments, answer: &Value, show: impl Fn(&Value) -> 
 
 /// The unit `probe` is a one-shot; its last line is the result.
 fn probe(arguments: &Arguments, client: &Client) -> Result<ExitCode> {
-    let (unit, success) = settle(client, "probe", "restart")?;
+    let (unit, success) = act::settle(client, "probe", "restart")?;
     let result = show::text(&unit, "result");
     if result.is_empty() {
         bail!(
@@ -200,11 +301,7 @@ fn probe(arguments: &Arguments, client: &Client) -> Result<ExitCode> {
         );
     }
     print_probe(arguments, &result);
-    Ok(if success {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exit_code(success))
 }
 
 fn print_probe(arguments: &Arguments, result: &str) {

@@ -13,14 +13,18 @@ use serde_json::{Value, json};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// Runs the command while the answers last; returns its output and what was asked.
-fn run(arguments: &[&str], answers: Vec<(u16, Value)>) -> (Output, Vec<String>) {
+fn fresh_path() -> PathBuf {
     let name = format!(
         "atalaya-ctl-{}-{}",
         std::process::id(),
         COUNTER.fetch_add(1, Ordering::Relaxed)
     );
-    let path = std::env::temp_dir().join(name);
+    std::env::temp_dir().join(name)
+}
+
+/// Runs the command while the answers last; returns its output and what was asked.
+fn run(arguments: &[&str], answers: Vec<(u16, Value)>) -> (Output, Vec<String>) {
+    let path = fresh_path();
     let server = serve(&path, answers.into());
     let output = Command::new(env!("CARGO_BIN_EXE_atalaya"))
         .arg("--socket")
@@ -31,6 +35,37 @@ fn run(arguments: &[&str], answers: Vec<(u16, Value)>) -> (Output, Vec<String>) 
     // Wakes the server if it still waits for a request.
     drop(std::os::unix::net::UnixStream::connect(&path));
     let asked = server.join().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    (output, asked)
+}
+
+/// An init that answers one request with one line; tells what was asked.
+fn serve_init(path: &Path, answer: Value) -> JoinHandle<String> {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        reader
+            .into_inner()
+            .write_all(format!("{answer}\n").as_bytes())
+            .unwrap();
+        line.trim_end().to_owned()
+    })
+}
+
+/// Runs the command with no supervisor and an init that answers so.
+fn run_without_supervisor(arguments: &[&str], answer: Value) -> (Output, String) {
+    let path = fresh_path();
+    let init = serve_init(&path, answer);
+    let output = Command::new(env!("CARGO_BIN_EXE_atalaya"))
+        .args(["--socket", "/nowhere/at/all", "--init-socket"])
+        .arg(&path)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let asked = init.join().unwrap();
     std::fs::remove_file(&path).unwrap();
     (output, asked)
 }
@@ -131,9 +166,113 @@ fn a_start_that_fails_and_a_probe_that_fails_end_so() {
 }
 
 #[test]
+fn a_stop_says_first_what_stops_too() {
+    let deps = json!({ "name": "app", "stops_too": [{ "name": "web" }, { "name": "mail" }] });
+    let answers = vec![
+        (200, deps),
+        (200, unit("Running", true, 3)),
+        (200, unit("Stopping", false, 3)),
+        (200, unit("Stopped", false, 3)),
+    ];
+    let (output, asked) = run(&["unit", "stop", "app"], answers);
+    assert!(output.status.success());
+    assert!(
+        text(&output.stdout).starts_with("web, mail need app: they are stopped first"),
+        "{}",
+        text(&output.stdout)
+    );
+    assert_eq!(asked[0], "GET /v1/units/app/deps");
+    assert_eq!(asked[2], "POST /v1/units/app/stop");
+}
+
+#[test]
+fn a_reload_that_fails_ends_so_and_says_why() {
+    let mut under_way = unit("Running", true, 3);
+    under_way["reloading"] = json!(true);
+    let mut failed = unit("Running", true, 3);
+    failed["reason"] = json!("its reload failed: exit status 1");
+    let answers = [
+        unit("Running", true, 3),
+        under_way.clone(),
+        under_way,
+        failed,
+    ];
+    let (output, asked) = run(
+        &["unit", "reload", "app"],
+        answers.map(|answer| (200, answer)).into(),
+    );
+    assert!(!output.status.success());
+    assert_eq!(asked[1], "POST /v1/units/app/reload");
+    assert!(text(&output.stdout).contains("atalaya unit why app"));
+}
+
+#[test]
+fn the_chain_of_causes_is_shown_and_an_unknown_service_fails() {
+    let why = json!({ "unit": "app", "chain": ["App is waiting for Base, which it requires."], "cause": "base",
+                      "wrong": false, "next": "Wait: this has a limit.", "last_words": [] });
+    let (output, asked) = run(&["unit", "why", "app"], vec![(200, why)]);
+    assert!(output.status.success());
+    assert_eq!(asked, ["GET /v1/units/app/why"]);
+    assert_eq!(
+        text(&output.stdout),
+        "App is waiting for Base, which it requires.\nNext: Wait: this has a limit.\n"
+    );
+}
+
+#[test]
+fn only_what_has_failed_is_listed() {
+    let answer = json!({ "units": [unit("Running", true, 1), unit("Failed", false, 2)] });
+    let (output, _) = run(&["unit", "list", "--failed", "--json"], vec![(200, answer)]);
+    assert!(output.status.success());
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shown["units"].as_array().unwrap().len(), 1);
+    assert_eq!(shown["units"][0]["state"], "Failed");
+}
+
+#[test]
+fn a_restart_of_the_supervisor_waits_for_the_new_one() {
+    let init_path = fresh_path();
+    let init = serve_init(&init_path, json!({ "ok": true }));
+    let of = |pid: u32| (200, json!({ "supervisor": { "pid": pid } }));
+    let path = init_path.to_string_lossy().into_owned();
+    let (output, asked) = run(
+        &["--init-socket", &path, "supervisor", "restart"],
+        vec![of(10), of(10), of(11)],
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(init.join().unwrap(), r#"{"request":"supervisor-restart"}"#);
+    assert_eq!(asked.len(), 3);
+    assert_eq!(
+        text(&output.stdout),
+        "The supervisor runs again, as process 11. No service was touched.\n"
+    );
+    std::fs::remove_file(&init_path).unwrap();
+}
+
+#[test]
+fn in_safe_mode_init_answers_and_ends_the_machine() {
+    let safe = json!({ "ok": true, "safe_mode": true, "reason": "it ended with status 1", "deaths": 5, "next_try_s": 60 });
+    let (output, asked) = run_without_supervisor(&["status"], safe);
+    assert!(!output.status.success(), "the supervisor is not there");
+    assert_eq!(asked, r#"{"request":"status"}"#);
+    let shown = text(&output.stdout);
+    assert!(shown.starts_with("Safe mode:"), "{shown}");
+    assert!(shown.contains("it ended with status 1"), "{shown}");
+    for action in ["reboot", "poweroff"] {
+        let (output, asked) = run_without_supervisor(&[action], json!({ "ok": true }));
+        assert!(output.status.success());
+        assert_eq!(asked, format!(r#"{{"request":"{action}"}}"#));
+    }
+    let refusal = json!({ "ok": false, "error": "only root may ask" });
+    let (output, _) = run_without_supervisor(&["poweroff"], refusal);
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("only root may ask. Nothing was changed."));
+}
+
+#[test]
 fn without_a_supervisor_it_says_what_that_means() {
     let output = Command::new(env!("CARGO_BIN_EXE_atalaya"))
-        .arg("--socket")
+        .args(["--init-socket", "/nowhere/either", "--socket"])
         .arg(Path::new("/nowhere/at/all"))
         .arg("status")
         .output()
