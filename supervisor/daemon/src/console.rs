@@ -1,53 +1,92 @@
-//! The machine's own screens: every console of the kernel, written without ever waiting for one.
+//! The machine's own screens: every console of the kernel, written without ever waiting for one. Where a program draws a
+//! screen on one of them, that one is left alone; the screen shows the lines itself, from the newest that are kept here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+pub use atalaya_core::words::harmless;
+use atalaya_sys::screen;
 use nix::fcntl::OFlag;
+use serde::Serialize;
 
 use crate::clock;
 
+/// Lines that are kept for the screens.
+const MESSAGES: usize = 200;
+/// Characters of a line that are kept.
+const MESSAGE_LENGTH: usize = 400;
+
 /// All consoles, or none. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Console {
-    outputs: Arc<Vec<File>>,
+    outputs: Arc<Vec<Output>>,
+    /// Where it stands who draws on a console.
+    screens: Arc<PathBuf>,
+    messages: Arc<Mutex<VecDeque<Message>>>,
+}
+
+struct Output {
+    /// As the kernel calls it, such as `ttyS0`.
+    name: String,
+    file: File,
+}
+
+/// One line, for the screens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// RFC 3339.
+    pub t: String,
+    pub text: String,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self::new(Vec::new(), screen::DIRECTORY.into())
+    }
 }
 
 impl Console {
+    fn new(outputs: Vec<Output>, screens: PathBuf) -> Self {
+        Self {
+            outputs: Arc::new(outputs),
+            screens: Arc::new(screens),
+            messages: Arc::default(),
+        }
+    }
+
     /// Opens what the kernel lists. One that cannot be opened is left out: the log has everything.
     pub fn open() -> Self {
         let active = fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
         let outputs = active
             .split_whitespace()
             .filter_map(|name| {
-                OpenOptions::new()
+                let file = OpenOptions::new()
                     .write(true)
                     .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).bits())
                     .open(Path::new("/dev").join(name))
-                    .ok()
+                    .ok()?;
+                Some(Output {
+                    name: name.to_owned(),
+                    file,
+                })
             })
             .collect();
-        Self {
-            outputs: Arc::new(outputs),
-        }
+        Self::new(outputs, screen::DIRECTORY.into())
     }
 
     /// One line, with the time since power-on. Nothing in it can move the cursor.
     pub fn line(&self, text: &str) {
+        let text = harmless(text);
+        self.remember(&text);
         let now = clock::boottime_ms();
-        self.write(&format!(
-            "[{:>5}.{:03}] {}\r\n",
-            now / 1000,
-            now % 1000,
-            harmless(text)
-        ));
+        self.write(&format!("[{:>5}.{:03}] {text}\r\n", now / 1000, now % 1000));
     }
 
-    /// Several lines with room around them.
+    /// Several lines with room around them. Screens have a place of their own for what stands in them.
     pub fn block(&self, lines: &[String]) {
         let mut text = String::from("\r\n");
         for line in lines {
@@ -59,25 +98,32 @@ impl Console {
         self.write(&text);
     }
 
+    /// The newest lines, oldest first.
+    pub fn messages(&self) -> Vec<Message> {
+        let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.iter().cloned().collect()
+    }
+
+    fn remember(&self, text: &str) {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        if messages.len() >= MESSAGES {
+            messages.pop_front();
+        }
+        messages.push_back(Message {
+            t: clock::wall_now(),
+            text: text.chars().take(MESSAGE_LENGTH).collect(),
+        });
+    }
+
     fn write(&self, text: &str) {
-        for mut output in self.outputs.iter() {
+        for output in self.outputs.iter() {
+            if screen::is_taken(&self.screens, &output.name) {
+                continue;
+            }
             // A console that does not take it is stopped or gone; waiting for it would stop the units' supervisor.
-            drop(output.write(text.as_bytes()));
+            drop((&output.file).write(text.as_bytes()));
         }
     }
-}
-
-/// Without control characters.
-pub fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
 }
 
 /// What fits beside the margin on a screen of 80.
@@ -152,6 +198,44 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_console_with_a_screen_on_it_is_left_alone_and_its_lines_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let output = |name: &str| Output {
+            name: name.to_owned(),
+            file: File::create(path(&format!("{name}.out"))).unwrap(),
+        };
+        let outputs = vec![output("tty1"), output("ttyS0")];
+        let console = Console::new(outputs, directory.path().to_owned());
+        let lease = screen::take(directory.path(), "tty1").unwrap();
+        console.line("one\u{1b}[2J");
+        console.block(&["block".to_owned()]);
+        drop(lease);
+        console.line("two");
+        let shown = |name: &str| fs::read_to_string(path(name)).unwrap();
+        let (screen, serial) = (shown("tty1.out"), shown("ttyS0.out"));
+        assert!(
+            !screen.contains("one") && !screen.contains("block"),
+            "{screen}"
+        );
+        assert!(screen.ends_with("two\r\n"), "given back: {screen}");
+        assert!(
+            serial.contains("one") && serial.contains("block"),
+            "{serial}"
+        );
+        let messages: Vec<String> = console
+            .messages()
+            .into_iter()
+            .map(|message| message.text)
+            .collect();
+        assert_eq!(messages, ["one\u{fffd}[2J", "two"]);
+        for number in 0..1000 {
+            console.line(&number.to_string());
+        }
+        assert_eq!(console.messages().len(), MESSAGES);
+    }
 
     #[test]
     fn the_block_fits_a_small_screen_and_control_characters_are_shown() {

@@ -90,7 +90,8 @@ pub fn describe(machine: &Machine) -> String {
         State::Stopped => "stopped".to_owned(),
         State::Waiting if reason.is_empty() => "waiting".to_owned(),
         State::Waiting => reason.to_owned(),
-        State::Starting(StartPhase::Working) => "at work".to_owned(),
+        // That what it left behind is being ended is no news.
+        State::Starting(StartPhase::Working | StartPhase::Emptying) => "at work".to_owned(),
         State::Starting(_) => "starting".to_owned(),
         State::Running if machine.is_ready() => "ready".to_owned(),
         State::Running if reason.is_empty() => "running, not ready".to_owned(),

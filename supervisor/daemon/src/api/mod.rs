@@ -131,7 +131,7 @@ async fn answer(
         .map_or("/", |path_and_query| path_and_query.as_str());
     match parse_request(head.method.as_str(), path, &body) {
         Ok(Call::Owner(request)) => ask(api, request).await,
-        Ok(Call::Logs(query)) => logs::answer(api.hub, query),
+        Ok(Call::Logs(query)) => logs::answer(api.hub, query).await,
         Err(refusal) => respond(refusal),
     }
 }

@@ -60,6 +60,8 @@ pub fn parse_request(method: &str, path_and_query: &str, body: &[u8]) -> Result<
                 "start" => Request::Start(name),
                 "stop" => Request::Stop(name),
                 "restart" => Request::Restart(name),
+                "reload" => Request::Reload(name),
+                "reset" => Request::Reset(name),
                 _ => {
                     return Err(Answer::refusal(
                         404,
@@ -68,11 +70,13 @@ pub fn parse_request(method: &str, path_and_query: &str, body: &[u8]) -> Result<
                             crate::console::harmless(verb)
                         ),
                         "Nothing was changed.",
-                        "Choose start, stop or restart.",
+                        "Choose start, stop, restart, reload or reset.",
                     ));
                 }
             })
         }
+        ["v1", "reload"] => post(Request::ReloadUnits),
+        ["v1", "supervisor", "reload"] => post(Request::ReloadUnits),
         ["v1", "reboot"] => post(Request::End(Action::Reboot)),
         ["v1", "poweroff"] => post(Request::End(Action::Poweroff)),
         _ => Err(refuse(404, "there is no such request")),

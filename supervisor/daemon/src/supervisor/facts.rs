@@ -18,6 +18,55 @@ pub(super) struct Facts {
     pub probe_user: Option<String>,
 }
 
+/// What the machine uses, as its kernel counts it. Shares are for the reader to compute from two answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(super) struct Figures {
+    /// Processor time of all processors since power-on, in hundredths of a second: at work, and in all.
+    pub cpu_busy: u64,
+    pub cpu_all: u64,
+    /// Bytes.
+    pub memory_total: u64,
+    pub memory_available: u64,
+}
+
+impl Figures {
+    pub(super) fn read() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let (cpu_busy, cpu_all) = parse_stat(&read("/proc/stat"));
+        let memory = read("/proc/meminfo");
+        Self {
+            cpu_busy,
+            cpu_all,
+            memory_total: parse_memory(&memory, "MemTotal:"),
+            memory_available: parse_memory(&memory, "MemAvailable:"),
+        }
+    }
+}
+
+/// proc_stat(5): user nice system idle iowait irq softirq steal. The others are counted in these.
+fn parse_stat(text: &str) -> (u64, u64) {
+    let first = text.lines().next().unwrap_or_default();
+    let times: Vec<u64> = first
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    let all: u64 = times.iter().sum();
+    let idle: u64 = times.iter().skip(3).take(2).sum();
+    (all - idle, all)
+}
+
+/// Bytes of one row of /proc/meminfo.
+fn parse_memory(text: &str, name: &str) -> u64 {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|number| number.parse::<u64>().ok())
+        .unwrap_or(0)
+        .saturating_mul(1024)
+}
+
 /// What became of the seed at this boot, as first boot wrote it down.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Seed {
@@ -83,4 +132,19 @@ fn read_ca(pem: String) -> Option<Ca> {
         .collect::<Vec<_>>()
         .join(":");
     Some(Ca { pem, sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_figures_are_read() {
+        let stat = "cpu  10 1 5 100 20 2 3 4 0 0\ncpu0 1 1 1 1\n";
+        assert_eq!(parse_stat(stat), (25, 145));
+        assert_eq!(parse_stat(""), (0, 0));
+        let memory = "MemTotal:        2048 kB\nMemFree: 1 kB\nMemAvailable:    1024 kB\n";
+        assert_eq!(parse_memory(memory, "MemAvailable:"), 1 << 20);
+        assert_eq!(parse_memory("", "MemTotal:"), 0);
+    }
 }

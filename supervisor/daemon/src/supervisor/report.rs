@@ -10,19 +10,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use atalaya_core::machine::{Machine, StartPhase, State};
 use atalaya_core::unit::Kind;
+use atalaya_core::words::limit;
 
 use super::Supervisor;
 use super::facts::Facts;
+use super::times::Times;
 use crate::clock::boottime_ms;
-use crate::console::Block;
-use crate::console::Console;
+use crate::console::{Block, Console};
+use crate::options::Options;
 use crate::status::Event;
 use crate::upstream::{Upstream, describe};
 
 /// The whole state is said again so often, for hosts that connect late, in milliseconds.
 const REPEAT_MS: u64 = 10_000;
 
-#[derive(Default)]
 pub(super) struct Report {
     said: BTreeMap<String, Said>,
     upstream: Option<Upstream>,
@@ -30,7 +31,23 @@ pub(super) struct Report {
     block: Option<Block>,
     port_was_open: bool,
     repeated_ms: u64,
+    pub(super) times: Times,
     pub(super) voices: BTreeMap<String, Arc<Voice>>,
+}
+
+impl Report {
+    pub(super) fn begin(options: &Options) -> Self {
+        Self {
+            said: BTreeMap::new(),
+            upstream: None,
+            facts: Facts::default(),
+            block: None,
+            port_was_open: false,
+            repeated_ms: 0,
+            times: Times::begin(&options.run, boottime_ms()),
+            voices: BTreeMap::new(),
+        }
+    }
 }
 
 /// What was last said of a unit.
@@ -124,7 +141,7 @@ impl Supervisor {
         let worth_a_line = match (machine.state(), unit.kind) {
             (State::Waiting, _)
             | (State::Starting(_), Kind::Service)
-            | (State::Starting(StartPhase::Working), Kind::Oneshot)
+            | (State::Starting(StartPhase::Working | StartPhase::Emptying), Kind::Oneshot)
             | (State::Stopped, Kind::Oneshot) => false,
             (State::Starting(_) | State::Done, Kind::Oneshot)
             | (State::Stopped | State::Done, Kind::Service)
@@ -137,6 +154,10 @@ impl Supervisor {
             ) => true,
         };
         let event = unit_event(name, machine);
+        let bound = matches!(machine.state(), State::Stopping { .. })
+            .then(|| format!(" (at most {})", limit(unit.stop_bound_ms())))
+            .unwrap_or_default();
+        self.report.times.observe(name, machine, boottime_ms());
         self.report
             .voices
             .entry(name.to_owned())
@@ -151,7 +172,7 @@ impl Supervisor {
         if before.is_none_or(|before| before.words != said.words) {
             self.hub.push(name, &said.words);
             if worth_a_line {
-                self.console.line(&format!("{name}: {}", said.words));
+                self.console.line(&format!("{name}: {}{bound}", said.words));
             }
             if failed {
                 self.show_last_lines(name);
@@ -169,13 +190,8 @@ impl Supervisor {
 
     /// A unit that is given up shows what it said last, where it was not loud already.
     fn show_last_lines(&self, name: &str) {
-        let recent = self.hub.recent();
-        let of_unit: Vec<_> = recent.iter().filter(|line| line.unit == name).collect();
-        for line in of_unit.iter().skip(of_unit.len().saturating_sub(6)) {
-            self.console.line(&format!(
-                "{name}: | {}",
-                line.line.chars().take(400).collect::<String>()
-            ));
+        for line in self.last_words(name) {
+            self.console.line(&format!("{name}: | {line}"));
         }
     }
 
@@ -210,6 +226,18 @@ impl Supervisor {
         }
         let opened = self.port.open() && !std::mem::replace(&mut self.report.port_was_open, true);
         let now = boottime_ms();
+        self.report.times.keep();
+        let stops: Vec<String> = self
+            .system
+            .units()
+            .filter_map(|(unit, machine)| self.report.times.tell_stop(unit, machine, now))
+            .collect();
+        for line in stops {
+            self.console.line(&line);
+        }
+        if let Some(cause) = self.hub.take_last_boot_news() {
+            self.console.line(&format!("the boot before this one: {}", cause.words));
+        }
         if opened || changed || now.saturating_sub(self.report.repeated_ms) >= REPEAT_MS {
             self.report.repeated_ms = now;
             self.say_all();

@@ -1,14 +1,10 @@
 //! Answers to the control API, from the state. Every refusal says what happened, what it means for the data, and what to do.
 
 use atalaya_core::link::Action;
-use atalaya_core::machine::{Desired, Machine};
 use atalaya_core::system::Input;
-use atalaya_core::unit::{Kind, Unit};
 use serde_json::{Value, json};
 
 use super::Supervisor;
-use crate::clock::boottime_ms;
-use crate::upstream::describe;
 
 /// What may be asked of the owner of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +15,10 @@ pub enum Request {
     Start(String),
     Stop(String),
     Restart(String),
+    /// Read its configuration anew.
+    Reload(String),
+    /// Forget a failure.
+    Reset(String),
     /// The chain from cause to state.
     Why(String),
     /// What it needs and what needs it.
@@ -27,6 +27,8 @@ pub enum Request {
     Boot,
     /// All that the screens on the consoles show.
     Screen,
+    /// Read the unit files anew.
+    ReloadUnits,
     End(Action),
 }
 
@@ -53,37 +55,30 @@ impl Answer {
 
 impl Supervisor {
     pub(super) fn serve(&mut self, request: Request) -> Answer {
+        let found =
+            |name: &str, view: Option<Value>| view.map_or_else(|| self.no_such(name), Answer::ok);
         match request {
             Request::Status => Answer::ok(self.status()),
-            Request::Units => {
-                let units: Vec<Value> = self
-                    .system
-                    .units()
-                    .map(|(unit, machine)| self.view(unit, machine))
-                    .collect();
-                Answer::ok(json!({ "units": units }))
-            }
-            Request::Unit(name) => match self.system.unit(&name) {
-                Some((unit, machine)) => {
-                    let mut view = self.view(unit, machine);
-                    if let Some(fields) = view.as_object_mut() {
-                        fields.insert("definition".to_owned(), json!(unit));
-                    }
-                    Answer::ok(view)
-                }
-                None => self.no_such(&name),
-            },
+            Request::Screen => Answer::ok(self.screen()),
+            Request::Boot => Answer::ok(self.boot()),
+            Request::Units => Answer::ok(json!({ "units": self.units() })),
+            Request::Unit(name) => found(&name, self.view_of(&name)),
+            Request::Why(name) => found(&name, self.why(&name)),
+            Request::Deps(name) => found(&name, self.deps(&name)),
             Request::Start(name) => self.act(&name, Input::Start(name.clone())),
             Request::Stop(name) => self.act(&name, Input::Stop(name.clone())),
             Request::Restart(name) => self.act(&name, Input::Restart(name.clone())),
-            Request::Why(_) | Request::Deps(_) | Request::Boot | Request::Screen => {
-                Answer::refusal(
-                    501,
-                    "this release cannot answer that",
-                    "Nothing was changed.",
-                    "See: atalaya unit list",
-                )
-            }
+            Request::Reload(name) => self.reload(&name),
+            Request::Reset(name) => self.act(&name, Input::Reset(name.clone())),
+            Request::ReloadUnits => match self.reload_units() {
+                Ok(count) => Answer::ok(json!({ "units": count })),
+                Err(error) => Answer::refusal(
+                    409,
+                    &format!("the unit files are refused: {error}"),
+                    "Nothing was changed: services run on as they were configured.",
+                    "Put the file right that is named here, and ask again.",
+                ),
+            },
             Request::End(action) => {
                 self.end(action, "a command");
                 Answer {
@@ -91,6 +86,40 @@ impl Supervisor {
                     body: json!({ "action": action }),
                 }
             }
+        }
+    }
+
+    fn view_of(&self, name: &str) -> Option<Value> {
+        let (unit, machine) = self.system.unit(name)?;
+        let mut view = self.view_with_usage(unit, machine);
+        if let Some(fields) = view.as_object_mut() {
+            fields.insert("definition".to_owned(), json!(unit));
+            let sandbox = crate::run::describe(&self.options, unit);
+            fields.insert("sandbox".to_owned(), sandbox);
+        }
+        Some(view)
+    }
+
+    fn reload(&mut self, name: &str) -> Answer {
+        match self.system.unit(name) {
+            Some((unit, machine)) if unit.reload.is_some() && machine.is_ready() => {
+                self.act(name, Input::Reload(name.to_owned()))
+            }
+            Some((unit, _)) if unit.reload.is_none() => Answer::refusal(
+                409,
+                &format!("{name} cannot read its configuration anew while it runs"),
+                "Nothing was changed.",
+                &format!("Restart it: atalaya unit restart {name}"),
+            ),
+            Some(_) => Answer::refusal(
+                409,
+                &format!(
+                    "{name} is not ready, so it cannot be told to read its configuration anew"
+                ),
+                "Nothing was changed.",
+                &format!("It reads it when it starts. See: atalaya unit why {name}"),
+            ),
+            None => self.no_such(name),
         }
     }
 
@@ -123,59 +152,5 @@ impl Supervisor {
             "Nothing was changed.",
             &format!("Choose one of: {}.", names.join(", ")),
         )
-    }
-
-    fn status(&self) -> Value {
-        let facts = &self.report.facts;
-        let units: Vec<Value> = self
-            .system
-            .units()
-            .map(|(unit, machine)| self.view(unit, machine))
-            .collect();
-        json!({
-            "state": self.words(),
-            "admit": self.is_admitting(),
-            "stopping": self.system.end(),
-            "version": self.release.version,
-            "build": self.release.build,
-            "slot": self.options.slot,
-            "boot_id": self.hub.boot(),
-            "mattermost": self.release.mattermost.version,
-            "standin": self.release.is_standin(),
-            "postgresql": self.release.postgresql,
-            "site": facts.site,
-            "addresses": facts.addresses,
-            "ca_sha256": facts.ca.as_ref().map(|ca| &ca.sha256),
-            "seed": facts.seed,
-            "probe_user": facts.probe_user,
-            "data": self.options.data.is_some(),
-            "up_ms": boottime_ms(),
-            "units": units,
-        })
-    }
-
-    fn view(&self, unit: &Unit, machine: &Machine) -> Value {
-        let now = boottime_ms();
-        let live = self.lives.get(&unit.name);
-        json!({
-            "name": unit.name,
-            "description": unit.description,
-            "type": unit.kind,
-            "state": machine.state().word(),
-            "words": describe(machine),
-            "desired": match machine.desired() { Desired::Up => "up", Desired::Down => "down" },
-            "ready": machine.is_ready(),
-            "ready_since_ms": machine.ready_since_ms(),
-            "running_for_ms": machine.running_since_ms().map(|since| now.saturating_sub(since)),
-            "reason": machine.reason(),
-            "pid": machine.pid(),
-            "run": machine.run(),
-            "last_exit": machine.last_exit().map(|status| status.to_string()),
-            "says": live.and_then(|live| live.words.as_deref()),
-            "result": match unit.kind {
-                Kind::Oneshot => self.report.voices.get(&unit.name).map(|voice| voice.last()),
-                Kind::Service => None,
-            },
-        })
     }
 }
