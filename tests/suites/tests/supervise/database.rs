@@ -1,8 +1,11 @@
 //! PostgreSQL's own processes die.
 
-use anyhow::{Context, ensure};
-use atalaya_suites::appliance::RECOVERY;
-use atalaya_suites::inside::{SIGKILL, SIGSTOP, all_up, processes, unit};
+use anyhow::{Context, bail, ensure};
+use atalaya_suites::appliance::{RECOVERY, run as run_in};
+use atalaya_suites::inside::{
+    SIGKILL, SIGSTOP, all_up, check_untouched, processes, unit, wait_reason,
+};
+use atalaya_suites::story::eventually;
 use atalaya_vm::UnitState;
 use atalaya_vm::agent_protocol::ProcessInfo;
 
@@ -13,6 +16,49 @@ fn backends(of: &Supervise, run: u64) -> anyhow::Result<Vec<ProcessInfo>> {
     let mut found = processes(&of.vm, "postgres", run)?;
     found.retain(|process| process.argv.iter().any(|word| word.contains("mattermost")));
     Ok(found)
+}
+
+/// PostgreSQL recovers by itself and says nothing about it. A backend that is stopped makes that last five seconds, until
+/// the postmaster kills it.
+pub fn a_killed_backend_means_recovering_and_no_restart(of: &mut Supervise) -> anyhow::Result<()> {
+    let before = of.wait_all_up()?;
+    let database = unit(&before, "postgres")?;
+    let run = database.run.context("it has no run")?;
+    let found = backends(of, run)?;
+    let [victim, stopped, ..] = found.as_slice() else {
+        bail!("Mattermost has fewer than two connections: {found:?}")
+    };
+    let stream = of.stream("backend")?;
+    let mark = of.vm.status().events().len();
+    of.vm.agent()?.kill(stopped.pid, SIGSTOP)?;
+    of.vm.agent()?.kill(victim.pid, SIGKILL)?;
+    let recovering = wait_reason(&of.vm, mark, "postgres", "recover", RECOVERY);
+    let closed = eventually("the edge to refuse", RECOVERY, || {
+        Ok((of.client.get("/api/v4/users/me")?.status == 503).then_some(()))
+    });
+    let shown = run_in(&of.vm, &["/usr/bin/atalaya", "status"]);
+    let after = of.vm.wait_status("users to be admitted", RECOVERY, all_up);
+    let flows = stream.wait_flow(RECOVERY);
+    let tally = stream.end()?;
+    let recovering = recovering?;
+    closed?;
+    flows?;
+    ensure!(
+        !recovering.ready && recovering.state == UnitState::Running,
+        "{recovering:?}"
+    );
+    ensure!(
+        shown.as_ref().is_ok_and(|shown| shown.contains("recover")),
+        "`atalaya status` does not say it: {shown:?}"
+    );
+    check_untouched(&before, &after?, &[])?;
+    ensure!(
+        tally.posts.contains_key(&503),
+        "the edge never answered 503: {:?}",
+        tally.posts
+    );
+    tally.check_honest()?;
+    tally.check_kept(&of.client, &of.channel)
 }
 
 /// A postmaster killed alone leaves its backends, and a stopped one does not go by itself: with it alive in the shared

@@ -4,8 +4,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use atalaya_suites::appliance::{BOOT, wait_served};
-use atalaya_suites::inside::AGENT;
+use atalaya_suites::appliance::{BOOT, run, wait_served};
+use atalaya_suites::inside::{AGENT, cgroup, unit};
+use atalaya_suites::story::eventually;
+use atalaya_vm::agent_protocol::Entry;
+use serde_json::Value;
 
 use crate::Supervise;
 
@@ -13,26 +16,60 @@ use crate::Supervise;
 const PANIC: Duration = Duration::from_secs(60);
 /// The watchdog's limit is a minute, and it may have been fed just before.
 const BITE: Duration = Duration::from_secs(150);
-/// All limits of a shutdown together.
-const SHUTDOWN: Duration = Duration::from_secs(240);
+const CTRL_S: u8 = 0x13;
+/// All limits of a shutdown together, but for PostgreSQL's.
+const SHUTDOWN: Duration = Duration::from_secs(180);
 
-fn back(of: &Supervise) -> anyhow::Result<()> {
-    wait_served(&of.vm, BOOT)?;
-    Ok(of.vm.agent()?.wait_ready(BOOT)?)
+/// Something in the log that must survive the crash: it has reached the disk.
+fn leave_a_line(of: &Supervise, path: &str) -> anyhow::Result<()> {
+    of.client.get(path)?;
+    let agent = of.vm.agent()?;
+    eventually("the line to be in a segment", BOOT, || {
+        let segments = agent.list("/data/logs", true)?;
+        let holds = |file: &Entry| {
+            let content = agent.read_file(&file.path).unwrap_or_default();
+            let needle = path.as_bytes();
+            content.windows(needle.len()).any(|part| part == needle)
+        };
+        let open = segments.iter().filter(|file| file.path.ends_with(".jsonl"));
+        Ok(open.into_iter().any(holds).then_some(()))
+    })?;
+    run(&of.vm, &["/usr/sbin/xfs_io", "-c", "syncfs", "/data"]).map(drop)
 }
 
-pub fn a_panic_restarts_the_machine(of: &mut Supervise) -> anyhow::Result<()> {
+/// Waits until it is up again, and how it then explains the end of the boot before.
+fn check_explained(of: &Supervise, cause: &str, line: &str) -> anyhow::Result<()> {
+    wait_served(&of.vm, BOOT)?;
+    of.vm.agent()?.wait_ready(BOOT)?;
+    let boots = run(&of.vm, &["/usr/bin/atalaya", "logs", "--boots", "--json"])?;
+    let boots: Value = serde_json::from_str(&boots).context("the list of boots is no JSON")?;
+    let list = boots.as_array().or_else(|| boots["boots"].as_array());
+    let before = list
+        .and_then(|list| list.iter().find(|boot| boot["index"] == -1))
+        .with_context(|| format!("there is no boot before this one: {boots}"))?;
+    ensure!(before["cause"] == cause, "the boot before: {before}");
+    let log = run(&of.vm, &["/usr/bin/atalaya", "logs", "--boot", "-1"])?;
+    ensure!(
+        log.contains(line),
+        "the boot before has lost its last lines"
+    );
+    Ok(())
+}
+
+pub fn a_panic_restarts_the_machine_and_is_explained(of: &mut Supervise) -> anyhow::Result<()> {
+    leave_a_line(of, "/before-the-panic")?;
     let mark = of.vm.qmp().mark();
     of.vm
         .agent()?
         .launch(&[AGENT, "write", "/proc/sysrq-trigger", "c"])?;
     of.vm
         .wait_reset("the kernel to restart the machine", mark, PANIC)?;
-    back(of)
+    check_explained(of, "panic", "/before-the-panic")
 }
 
 /// PID 1 cannot be stopped by a signal, but its cgroup can be frozen.
-pub fn a_hung_init_is_bitten(of: &mut Supervise) -> anyhow::Result<()> {
+pub fn a_hung_init_is_bitten_and_that_is_explained(of: &mut Supervise) -> anyhow::Result<()> {
+    leave_a_line(of, "/before-the-bite")?;
     let mark = of.vm.qmp().mark();
     of.vm.agent()?.launch(&[
         AGENT,
@@ -44,37 +81,42 @@ pub fn a_hung_init_is_bitten(of: &mut Supervise) -> anyhow::Result<()> {
     ensure!(bite.is_some(), "the watchdog was fed by a frozen init");
     of.vm
         .wait_reset("the watchdog to restart the machine", mark, BITE)?;
-    back(of)
+    check_explained(of, "watchdog", "/before-the-bite")
 }
 
-/// Ctrl-S on the console, a disk that answers nothing, and so processes that no signal ends.
+/// Ctrl-S on the console, a disk that answers nothing, and so a process of a unit that no signal ends. PostgreSQL is
+/// stopped before: it alone would be given five minutes.
 pub fn nothing_that_hangs_keeps_the_machine_from_restarting(
     of: &mut Supervise,
 ) -> anyhow::Result<()> {
-    let stream = of.stream("last")?;
+    let agent = of.vm.agent()?;
+    let victim = unit(&of.vm.status().snapshot(), "chronyd")?;
+    run(&of.vm, &["/usr/bin/atalaya", "unit", "stop", "postgres"])?;
+    agent.launch(&[AGENT, "hang", &cgroup(&victim)?, "/data/hang"])?;
+    eventually("the process that will hang", BOOT, || {
+        Ok(agent
+            .stat("/data/hang")
+            .is_ok_and(|file| file.size > 0)
+            .then_some(()))
+    })?;
     let mut terminal = of.vm.open_terminal()?;
     terminal
-        .write_all(&[0x13])
+        .write_all(&[CTRL_S])
         .context("failed to type Ctrl-S")?;
     of.vm.end_on_reboot()?;
     let mark = of.vm.qmp().mark();
     of.disk.pause()?;
     of.vm.press_ctrl_alt_del()?;
     let end = of.vm.qmp().wait_event("SHUTDOWN", mark, SHUTDOWN);
-    let bitten = of
-        .vm
-        .qmp()
-        .wait_event("WATCHDOG", mark, Duration::ZERO)
-        .is_some();
+    let bite = of.vm.qmp().wait_event("WATCHDOG", mark, Duration::ZERO);
     // QEMU waits for its disk before it ends.
     of.disk.resume()?;
-    drop(stream.end());
     let end = end.with_context(|| format!("it still runs:\n{}", of.vm.console().tail(40)))?;
     ensure!(
         end.data["reason"] == "guest-reset",
         "it ended for {}",
         end.data
     );
-    ensure!(!bitten, "the watchdog had to restart it");
+    ensure!(bite.is_none(), "the watchdog had to restart it");
     Ok(())
 }

@@ -34,22 +34,49 @@ fn main() -> ExitCode {
         begin,
         &[
             step(
+                "a_killed_backend_means_recovering_and_no_restart",
+                database::a_killed_backend_means_recovering_and_no_restart,
+            ),
+            step(
                 "database_left_by_its_postmaster_is_emptied_before_the_next_start",
                 database::database_left_by_its_postmaster_is_emptied_before_the_next_start,
+            ),
+            step(
+                "a_unit_over_its_memory_dies_and_says_so",
+                limits::a_unit_over_its_memory_dies_and_says_so,
+            ),
+            step(
+                "a_fork_bomb_stays_in_its_unit",
+                limits::a_fork_bomb_stays_in_its_unit,
+            ),
+            step(
+                "a_full_disk_stops_the_database_in_order",
+                limits::a_full_disk_stops_the_database_in_order,
             ),
             step(
                 "a_clock_ten_years_off_changes_nothing",
                 limits::a_clock_ten_years_off_changes_nothing,
             ),
             step(
+                "a_killed_edge_refuses_no_connection",
+                takeover::a_killed_edge_refuses_no_connection,
+            ),
+            step(
                 "a_stopped_supervisor_is_replaced_and_misses_no_exit",
                 takeover::a_stopped_supervisor_is_replaced_and_misses_no_exit,
             ),
             step(
-                "a_panic_restarts_the_machine",
-                ends::a_panic_restarts_the_machine,
+                "five_deaths_mean_safe_mode_and_nobody_notices",
+                takeover::five_deaths_mean_safe_mode_and_nobody_notices,
             ),
-            step("a_hung_init_is_bitten", ends::a_hung_init_is_bitten),
+            step(
+                "a_panic_restarts_the_machine_and_is_explained",
+                ends::a_panic_restarts_the_machine_and_is_explained,
+            ),
+            step(
+                "a_hung_init_is_bitten_and_that_is_explained",
+                ends::a_hung_init_is_bitten_and_that_is_explained,
+            ),
             step(
                 "nothing_that_hangs_keeps_the_machine_from_restarting",
                 ends::nothing_that_hangs_keeps_the_machine_from_restarting,

@@ -1,10 +1,12 @@
-//! The supervisor itself is killed and stopped; init replaces it.
+//! Whoever takes over: the supervisor itself is killed and stopped, and the edge is, under connections.
 
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use atalaya_suites::appliance::{RECOVERY, run};
-use atalaya_suites::inside::{SIGKILL, SIGSTOP, all_up, check_untouched, supervisor, unit};
+use atalaya_suites::inside::{
+    AGENT, SIGKILL, SIGSTOP, all_up, check_untouched, supervisor, text, unit,
+};
 use atalaya_suites::story::eventually;
 
 use crate::Supervise;
@@ -37,6 +39,75 @@ pub fn a_stopped_supervisor_is_replaced_and_misses_no_exit(
     ensure!(
         log.contains("signal 9") || log.contains("SIGKILL"),
         "the log does not say how chronyd ended:\n{log}"
+    );
+    Ok(())
+}
+
+/// Its sockets are kept open, so a connection waits for the next edge instead of being refused.
+pub fn a_killed_edge_refuses_no_connection(of: &mut Supervise) -> anyhow::Result<()> {
+    const FILE: &str = "/run/knock";
+    const KILLS: usize = 5;
+    let before = of.wait_all_up()?;
+    let agent = of.vm.agent()?;
+    agent.write_file(FILE, b"go", 0o600)?;
+    agent.launch(&[AGENT, "knock", "127.0.0.1:443", FILE])?;
+    for _ in 0..KILLS {
+        let edge = unit(&of.wait_all_up()?, "edge")?;
+        agent.kill(edge.pid.context("it has no pid")?, SIGKILL)?;
+        of.vm.wait_status("the next edge", RECOVERY, |state| {
+            let next = state.units.get("edge");
+            next.is_some_and(|unit| unit.run > edge.run && unit.ready)
+        })?;
+    }
+    agent.write_file(FILE, b"enough", 0o600)?;
+    let told = eventually("the knocking to end", RECOVERY, || {
+        let told = text(&of.vm, FILE)?;
+        Ok(told.contains("knocks").then_some(told))
+    })?;
+    let knocks: usize = told.split(' ').next().context("no number")?.parse()?;
+    ensure!(knocks > 10 * KILLS, "hardly anybody knocked: {told}");
+    ensure!(told.ends_with(" 0 refused"), "{told}");
+    check_untouched(&before, &of.wait_all_up()?, &["edge"])
+}
+
+/// init alone keeps the machine as it is, and what was said meanwhile is not lost.
+pub fn five_deaths_mean_safe_mode_and_nobody_notices(of: &mut Supervise) -> anyhow::Result<()> {
+    let before = of.wait_all_up()?;
+    let mut last = 0;
+    for _ in 0..5 {
+        last = eventually("another atalayad", RECOVERY, || {
+            Ok(supervisor(&of.vm).ok().filter(|pid| *pid != last))
+        })?;
+        of.vm.agent()?.kill(last, SIGKILL)?;
+    }
+    eventually("the console to tell of safe mode", RECOVERY, || {
+        let told = of.vm.console().text().contains("safe mode");
+        Ok(told.then_some(()))
+    })?;
+    ensure!(supervisor(&of.vm).is_err(), "there is an atalayad");
+    let meanwhile = of.client.get("/said-in-safe-mode")?;
+    ensure!(
+        (200..500).contains(&meanwhile.status),
+        "the page has status {}",
+        meanwhile.status
+    );
+    of.client
+        .make_post(&of.channel, "posted in safe mode", &[])?;
+    run(&of.vm, &["/usr/bin/atalaya", "supervisor", "restart"])?;
+    eventually("the supervisor to answer", RECOVERY, || {
+        Ok(run(&of.vm, &["/usr/bin/atalaya", "status"])
+            .is_ok()
+            .then_some(()))
+    })?;
+    check_untouched(&before, &of.wait_all_up()?, &[])?;
+    eventually("what was said meanwhile to be in the log", RECOVERY, || {
+        let log = run(&of.vm, &["/usr/bin/atalaya", "logs", "-u", "edge"])?;
+        Ok(log.contains("/said-in-safe-mode").then_some(()))
+    })?;
+    let messages = of.client.messages(&of.channel)?;
+    ensure!(
+        messages.iter().any(|text| text == "posted in safe mode"),
+        "the post is gone"
     );
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! What a test does to a machine to see it survive: programs of the agent's binary, `atalaya-agent WORD ...`. The image
 //! has no shell and no tools that could.
 //!
-//! `eat CGROUP MIB` and `crowd CGROUP LIMIT` first join the cgroup, as a process of that unit would have been born in it.
+//! `eat`, `crowd` and `hang` first join a cgroup, as a process of that unit would have been born in it, and never end by
+//! themselves: whoever is allowed too much is seen.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -22,11 +24,13 @@ pub fn act(words: &[String]) -> anyhow::Result<String> {
     match words.as_slice() {
         ["eat", cgroup, mib] => eat(Path::new(cgroup), mib.parse()?),
         ["crowd", cgroup, limit] => crowd(Path::new(cgroup), limit.parse()?),
+        ["hang", cgroup, path] => hang(Path::new(cgroup), Path::new(path)),
+        ["knock", address, file] => knock(address.parse()?, Path::new(file)),
         ["clock", seconds] => shift_clock(seconds.parse()?),
         ["write", path, text] => {
             // Into a file of the kernel: it must exist, and one write is one order.
             let mut file = fs::OpenOptions::new().write(true).open(path)?;
-            std::io::Write::write_all(&mut file, text.as_bytes())?;
+            file.write_all(text.as_bytes())?;
             Ok(String::new())
         }
         _ => bail!("no such mischief: {words:?}"),
@@ -39,12 +43,17 @@ fn join(cgroup: &Path) -> anyhow::Result<()> {
         .write(true)
         .open(&path)
         .with_context(|| format!("failed to open {}", path.display()))?;
-    std::io::Write::write_all(&mut file, b"0")
+    file.write_all(b"0")
         .with_context(|| format!("failed to join {}", cgroup.display()))
 }
 
-/// Takes so much memory, page by page, and keeps it until somebody ends it. It never ends by itself: whoever had too
-/// much memory allowed is seen.
+fn wait_for_the_end() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+/// Takes so much memory, page by page, and keeps it.
 fn eat(cgroup: &Path, mib: usize) -> anyhow::Result<String> {
     join(cgroup)?;
     let mut eaten: Vec<Vec<u8>> = Vec::new();
@@ -52,30 +61,53 @@ fn eat(cgroup: &Path, mib: usize) -> anyhow::Result<String> {
         let mut block = vec![0_u8; MIB];
         block.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
         eaten.push(block);
-    }
-    loop {
-        thread::sleep(Duration::from_secs(3600));
         std::hint::black_box(&eaten);
     }
+    wait_for_the_end()
 }
 
-/// Starts threads, which are what `pids.max` counts, until it may not, and says how many there were.
+/// Starts threads, which are what `pids.max` counts, until it may not, and keeps them.
 fn crowd(cgroup: &Path, limit: usize) -> anyhow::Result<String> {
     join(cgroup)?;
-    for count in 0..limit {
+    for _ in 0..limit {
         let thread = thread::Builder::new().stack_size(64 << 10);
-        // Parked for ever: they end with this process.
-        match thread.spawn(|| {
-            loop {
-                thread::park();
-            }
-        }) {
+        match thread.spawn(|| wait_for_the_end()) {
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(format!("{count}")),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait_for_the_end(),
             Err(error) => return Err(error).context("failed to start a thread"),
         }
     }
     bail!("{limit} threads were started and none was refused")
+}
+
+/// Writes and syncs for ever: where the disk does not answer, no signal ends that.
+fn hang(cgroup: &Path, path: &Path) -> anyhow::Result<String> {
+    join(cgroup)?;
+    let mut file = fs::File::create(path)?;
+    loop {
+        file.write_all(b"and again\n")?;
+        file.sync_all()?;
+    }
+}
+
+/// Connects again and again while the file says `go`, then replaces its text by `N knocks, N refused`.
+fn knock(address: SocketAddr, file: &Path) -> anyhow::Result<String> {
+    let (mut knocks, mut refused) = (0, 0);
+    while fs::read_to_string(file)?.trim() == "go" {
+        knocks += 1;
+        if let Err(error) = TcpStream::connect_timeout(&address, Duration::from_secs(10)) {
+            refused += 1;
+            eprintln!("{error}");
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    let told = format!("{knocks} knocks, {refused} refused");
+    fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(file)?
+        .write_all(told.as_bytes())?;
+    Ok(told)
 }
 
 fn shift_clock(seconds: i64) -> anyhow::Result<String> {
