@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use atalayad::logs::segment::scan;
-use atalayad::logs::{Bounds, Budget, Hub, Limits, Place, Query, Rotation, read_stored};
+use atalayad::logs::{Bounds, Budget, Hub, Level, Limits, Place, Query, Rotation, read_stored};
 use nix::fcntl::OFlag;
 use serde_json::Value;
 
@@ -425,15 +425,15 @@ fn a_full_disk_costs_old_segments_first_and_no_line_is_there_twice() {
 #[test]
 fn the_last_lines_are_the_last_whatever_is_in_memory_and_what_on_disk() {
     let root = tempfile::tempdir().unwrap();
+    let mut bounds = small();
+    bounds.budget.floor = 8 << 20;
     for boot in ["old", "new"] {
-        let hub = Hub::with_bounds(boot, Some(root.path().into()), small());
+        let hub = Hub::with_bounds(boot, Some(root.path().into()), bounds.clone());
         runtime().block_on(async {
             for number in 0..300 {
-                hub.push_level(
-                    if number % 3 == 0 { "three" } else { "u" },
-                    if number % 10 == 0 { atalayad::logs::Level::Err } else { atalayad::logs::Level::Info },
-                    &format!("{boot} {number}"),
-                );
+                let unit = if number % 3 == 0 { "three" } else { "u" };
+                let level = if number % 10 == 0 { Level::Err } else { Level::Info };
+                hub.push_level(unit, level, &format!("{boot} {number}"));
                 if number == 200 {
                     assert!(hub.flush(LIMIT).await);
                     hub.yield_space();
@@ -476,7 +476,7 @@ fn the_last_lines_are_the_last_whatever_is_in_memory_and_what_on_disk() {
         };
         assert_eq!(ask(three), ["new 294", "new 297"]);
         let bad = Query {
-            level: Some(atalayad::logs::Level::Err),
+            level: Some(Level::Err),
             boot: Some("0".into()),
             ..last(1)
         };

@@ -132,6 +132,10 @@ impl Shared {
         if !state.queue.is_empty() && !resting && !self.is_yielding() {
             return Work::Write(state.queue.peek(WRITE_BYTES));
         }
+        if !state.queue.is_empty() {
+            // What they wait for cannot be done now.
+            state.flushes.clear();
+        }
         if !state.flushes.is_empty() {
             return Work::Flush(std::mem::take(&mut state.flushes));
         }
