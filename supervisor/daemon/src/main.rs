@@ -1,27 +1,30 @@
 //! atalayad: reads the units, greets init, and supervises until the machine ends.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use atalaya_core::system::System;
-use atalaya_core::unit::{Unit, UnitFile, parse_units};
 use atalaya_sys::cgroup::Cgroup;
 use atalayad::api;
 use atalayad::link::Link;
-use atalayad::logs::Hub;
+use atalayad::logs::{self, Hub, Level};
 use atalayad::options::Options;
 use atalayad::supervisor::Supervisor;
+use atalayad::{panics, units};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// An error goes to stderr, which init shows on the console; init then tries again.
 fn main() -> Result<()> {
+    panics::end_at_once();
+    allow_descriptors();
     supervise(Options::parse(std::env::args())?)
 }
 
 fn supervise(options: Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(2)
+        // More than a few wait only for a disk that does not answer.
+        .max_blocking_threads(16)
         .build()?;
     runtime.block_on(async {
         // First, because it is a bare number until then.
@@ -30,7 +33,10 @@ fn supervise(options: Options) -> Result<()> {
         } else {
             Link::inherited()?
         };
-        let units = read_units(&options.units)?;
+        let units = units::read(&options.units).context(
+            "the unit files are refused as a whole: no service was started, stopped or changed by this, and no data. Put the \
+             file right that is named here",
+        )?;
         let system = System::new(units).context("the units cannot be used")?;
         make_ground(&options)?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -38,6 +44,7 @@ fn supervise(options: Options) -> Result<()> {
             boot.trim(),
             options.data.as_ref().map(|data| data.join("logs")),
         );
+        begin_logging(&hub, &options);
         let viewer = api::Viewer::find();
         let listener = api::bind(&options.run.join("control.sock"), viewer)?;
         let supervisor = Supervisor::new(options, system, link, hub.clone());
@@ -46,28 +53,36 @@ fn supervise(options: Options) -> Result<()> {
     })
 }
 
-/// Every NAME.toml in the directory. What is wrong with them is told with file and line.
-fn read_units(directory: &Path) -> Result<Vec<Unit>> {
-    let mut files = Vec::new();
-    let entries = fs::read_dir(directory)
-        .with_context(|| format!("failed to list {}", directory.display()))?;
-    for entry in entries {
-        let path = entry
-            .with_context(|| format!("failed to list {}", directory.display()))?
-            .path();
-        if path.extension().is_none_or(|extension| extension != "toml") {
-            continue;
-        }
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("failed to read {}", path.display()))?;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        files.push(UnitFile {
-            name: name.into_owned(),
-            path: path.to_string_lossy().into_owned(),
-            text,
-        });
+/// What is heard beside units' pipes, and how the last boot ended.
+fn begin_logging(hub: &Hub, options: &Options) {
+    let say = |text: String| hub.push_level("atalayad", Level::Warning, &text);
+    match logs::syslog_socket(&options.run.join("log.sock")) {
+        Ok(socket) => hub.pump_syslog(socket),
+        Err(error) => say(format!("nothing is heard by syslog: {}", error.chain())),
     }
-    Ok(parse_units(&files)?)
+    // Without init this is no machine of ours, and its kernel's words are none of ours either.
+    if !options.no_init
+        && let Err(error) = hub.pump_kernel(options.run.join("kmsg"))
+    {
+        say(format!("nothing is heard from the kernel: {error}"));
+    }
+    hub.assess_last_boot(logs::Places {
+        boot_record: options.run.join("boot.json"),
+        end_record: options
+            .data
+            .as_ref()
+            .map(|data| data.join("state/last-end.json")),
+        pstore: "/sys/fs/pstore".into(),
+        answer: options.run.join("last-boot.json"),
+    });
+}
+
+/// Each unit takes a handful of descriptors: as many as the kernel allows, instead of select(2)'s 1024.
+fn allow_descriptors() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Then fewer units can run at once.
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok();
+    }
 }
 
 /// The directories and the cgroup in which units live.

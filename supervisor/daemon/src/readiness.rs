@@ -1,63 +1,119 @@
-//! Asking a unit whether it is ready: by connecting, by an HTTP request, by running a command. Answers go to the owner of
-//! state; what follows from them is decided there.
+//! Asking a unit whether it is ready, or whether it is stuck: by connecting, by an HTTP request, by running a command.
+//! Answers go to the owner of state; what follows from them is decided there.
 
 use std::time::Duration;
 
-use atalaya_core::unit::{Ready, ReadyKind};
+use atalaya_core::unit::{Liveness, LivenessKind, Ready, ReadyKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// An answer that takes longer is none.
+/// A readiness check that takes longer is no answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// What a check needs done by the owner of state: run the unit's command, and tell whether it ended well.
-pub struct Ask(pub oneshot::Sender<Result<(), String>>);
+/// Nothing, or why not.
+pub type Verdict = Result<(), String>;
 
-/// Polls for ever; the owner ends it. Tells every answer.
-pub async fn poll(
-    ready: Ready,
-    was_ready: bool,
-    ask: mpsc::UnboundedSender<Ask>,
-    mut tell: impl FnMut(Result<(), String>),
-) {
-    let mut is_ready = was_ready;
-    loop {
-        if is_ready && !ready.watch {
-            return;
-        }
-        if is_ready {
-            tokio::time::sleep(Duration::from_millis(ready.watch_interval_ms)).await;
-        }
-        let answer = match timeout(ANSWER_LIMIT, check(&ready, &ask)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {} s", ANSWER_LIMIT.as_secs())),
+/// What a check needs done by the owner of state: run this command as the unit, and tell whether it ended well. When
+/// nobody waits for the reply any more, the command has taken too long.
+pub struct Ask {
+    pub command: Vec<String>,
+    pub reply: oneshot::Sender<Verdict>,
+}
+
+/// How to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Question {
+    Connect(String),
+    Fetch(String),
+    Run(Vec<String>),
+}
+
+/// Whom to ask, how often, and how long to wait for an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poll {
+    question: Question,
+    limit: Duration,
+    /// After a bad answer.
+    retry: Duration,
+    /// After a good one; none: a good answer is the last.
+    watch: Option<Duration>,
+}
+
+impl Poll {
+    /// How readiness is asked for; nothing for units that only tell it themselves.
+    pub fn for_readiness(ready: &Ready) -> Option<Self> {
+        let question = match ready.kind {
+            ReadyKind::Tcp => Question::Connect(ready.address.clone()?),
+            ReadyKind::Http => Question::Fetch(ready.url.clone()?),
+            ReadyKind::Exec => Question::Run(ready.command.clone()),
+            ReadyKind::Notify if !ready.command.is_empty() => Question::Run(ready.command.clone()),
+            ReadyKind::Notify | ReadyKind::Started => return None,
         };
-        is_ready = answer.is_ok();
-        tell(answer);
-        if !is_ready {
-            tokio::time::sleep(Duration::from_millis(ready.interval_ms)).await;
+        Some(Self {
+            question,
+            limit: ANSWER_LIMIT,
+            retry: Duration::from_millis(ready.interval_ms),
+            watch: (ready.watch || ready.kind == ReadyKind::Notify)
+                .then(|| Duration::from_millis(ready.watch_interval_ms)),
+        })
+    }
+
+    /// How it is asked whether the unit is stuck; nothing for a watchdog.
+    pub fn for_liveness(liveness: &Liveness) -> Option<Self> {
+        let question = match liveness.kind {
+            LivenessKind::Http => Question::Fetch(liveness.url.clone()?),
+            LivenessKind::Exec => Question::Run(liveness.command.clone()),
+            LivenessKind::Watchdog => return None,
+        };
+        let interval = Duration::from_millis(liveness.interval_ms);
+        Some(Self {
+            question,
+            limit: Duration::from_millis(liveness.timeout_ms),
+            retry: interval,
+            watch: Some(interval),
+        })
+    }
+
+    /// Asks for ever; the owner ends it. Tells every answer. With `pause` it waits once before it begins.
+    pub async fn run(self, pause: bool, ask: impl Fn(Ask), tell: impl Fn(Verdict)) {
+        let mut good = pause;
+        loop {
+            match (good, self.watch) {
+                (true, Some(pause)) => tokio::time::sleep(pause).await,
+                (true, None) => return,
+                (false, _) => {}
+            }
+            let answer = match timeout(self.limit, self.question.put(&ask)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(format!("no answer within {} ms", self.limit.as_millis())),
+            };
+            good = answer.is_ok();
+            tell(answer);
+            if !good {
+                tokio::time::sleep(self.retry).await;
+            }
         }
     }
 }
 
-async fn check(ready: &Ready, ask: &mpsc::UnboundedSender<Ask>) -> Result<(), String> {
-    match ready.kind {
-        ReadyKind::Tcp => connect(ready.address.as_deref().unwrap_or_default())
-            .await
-            .map(drop),
-        ReadyKind::Http => fetch(ready.url.as_deref().unwrap_or_default()).await,
-        ReadyKind::Exec => {
-            let (sender, receiver) = oneshot::channel();
-            ask.send(Ask(sender))
-                .map_err(|_| "the supervisor is ending".to_owned())?;
-            receiver
-                .await
-                .unwrap_or_else(|_| Err("the check was not run".to_owned()))
+impl Question {
+    async fn put(&self, ask: &impl Fn(Ask)) -> Verdict {
+        match self {
+            Self::Connect(address) => connect(address).await.map(drop),
+            Self::Fetch(url) => fetch(url).await,
+            Self::Run(command) => {
+                let (reply, answer) = oneshot::channel();
+                ask(Ask {
+                    command: command.clone(),
+                    reply,
+                });
+                answer
+                    .await
+                    .unwrap_or_else(|_| Err("the check was not run".to_owned()))
+            }
         }
-        // Told by the unit, not asked.
-        ReadyKind::Notify | ReadyKind::Started => std::future::pending().await,
     }
 }
 
@@ -68,7 +124,7 @@ async fn connect(address: &str) -> Result<TcpStream, String> {
 }
 
 /// Only the status line matters; nothing of the body is read.
-async fn fetch(url: &str) -> Result<(), String> {
+async fn fetch(url: &str) -> Verdict {
     let rest = url.strip_prefix("http://").unwrap_or(url);
     let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
     let mut stream = connect(authority).await?;

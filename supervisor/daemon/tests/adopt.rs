@@ -4,247 +4,15 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::ffi::CString;
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use atalaya_core::link::{
-    Action, FromInit, LIMIT, Source, Status, ToInit, VERSION, decode, encode,
-};
-use atalaya_sys::reap::{self, Ending};
-use atalaya_sys::seqpacket;
-use atalaya_sys::spawn::{Parent, Spec, clone_into};
-use support::{ATALAYAD, Ground, pid_of, program, signal};
+use atalaya_core::link::{Action, FromInit, Source};
+use support::init::Init;
+use support::{Ground, free_port, pid_of, program, signal};
 
 #[test]
 fn unit_program() {
     support::play();
-}
-
-/// Reaping is for one at a time: all tests of this file are in one process.
-static ONE: Mutex<()> = Mutex::new(());
-
-struct Init<'a> {
-    ground: &'a Ground,
-    daemon: i32,
-    link: OwnedFd,
-    kept: BTreeMap<String, (String, Vec<OwnedFd>)>,
-    exits: BTreeMap<u64, FromInit>,
-    seq: u64,
-    deaths: u32,
-    shutdown: Option<Action>,
-    /// Kill atalayad after so many more messages from it.
-    fuse: Option<u32>,
-    _one: MutexGuard<'static, ()>,
-}
-
-impl<'a> Init<'a> {
-    fn new(ground: &'a Ground) -> Self {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let (daemon, link) = start(ground);
-        Self {
-            ground,
-            daemon,
-            link,
-            kept: BTreeMap::new(),
-            exits: BTreeMap::new(),
-            seq: 0,
-            deaths: 0,
-            shutdown: None,
-            fuse: None,
-            _one: one,
-        }
-    }
-
-    fn send(&self, message: &FromInit, fds: &[OwnedFd]) {
-        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        // It may just have died.
-        drop(seqpacket::send_with_fds(
-            self.link.as_fd(),
-            &encode(message).unwrap(),
-            &fds,
-        ));
-    }
-
-    /// One round of init's work; restarts atalayad when it has died.
-    fn turn(&mut self) {
-        while let Some(zombie) = reap::peek().unwrap() {
-            let cgroup = reap::cgroup_of(zombie.pid).unwrap_or_default();
-            reap::reap(zombie.pid).unwrap();
-            if zombie.pid == self.daemon {
-                self.deaths += 1;
-                let (daemon, link) = start(self.ground);
-                self.daemon = daemon;
-                self.link = link;
-                continue;
-            }
-            self.seq += 1;
-            let status = match zombie.ending {
-                Ending::Code(code) => Status::Code(code),
-                Ending::Signal { signal, .. } => Status::Signal(signal),
-            };
-            let cgroup = cgroup.rsplit('/').next().unwrap().to_owned();
-            let exit = FromInit::Exited {
-                seq: self.seq,
-                pid: zombie.pid,
-                cgroup,
-                status,
-            };
-            self.send(&exit, &[]);
-            self.exits.insert(self.seq, exit);
-        }
-        while let Ok(Some(received)) = seqpacket::recv_with_fds(self.link.as_fd(), LIMIT) {
-            assert!(!received.truncated);
-            let message: ToInit = decode(&received.bytes).unwrap();
-            self.on_message(message, received.fds);
-            if let Some(fuse) = &mut self.fuse {
-                *fuse = fuse.saturating_sub(1);
-                if *fuse == 0 {
-                    self.fuse = None;
-                    signal(self.daemon, 9);
-                }
-            }
-        }
-    }
-
-    fn on_message(&mut self, message: ToInit, fds: Vec<OwnedFd>) {
-        match message {
-            ToInit::Hello { version } => {
-                assert_eq!(version, VERSION);
-                self.send(
-                    &FromInit::Welcome {
-                        version: VERSION,
-                        deaths: self.deaths,
-                        boot_id: "b".into(),
-                    },
-                    &[],
-                );
-                for (name, (record, fds)) in &self.kept {
-                    self.send(
-                        &FromInit::Kept {
-                            name: name.clone(),
-                            record: record.clone(),
-                        },
-                        fds,
-                    );
-                }
-                self.send(&FromInit::KeptEnd, &[]);
-                for exit in self.exits.values() {
-                    self.send(exit, &[]);
-                }
-            }
-            ToInit::Keep { name, record, .. } => drop(self.kept.insert(name, (record, fds))),
-            ToInit::Drop { name } => drop(self.kept.remove(&name)),
-            ToInit::Ack { seq } => drop(self.exits.remove(&seq)),
-            ToInit::Shutdown { action, .. } => self.shutdown = Some(action),
-            ToInit::Heartbeat => {}
-        }
-    }
-
-    /// Works until `is` holds.
-    fn until(&mut self, what: &str, mut is: impl FnMut(&mut Self) -> bool) {
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(40) {
-            self.turn();
-            if is(self) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let units = self.ground.view("unit");
-        panic!("never: {what}: {units:#?} {:#?}", self.kept.keys());
-    }
-
-    fn until_unit(
-        &mut self,
-        unit: &str,
-        is: impl Fn(&serde_json::Value) -> bool,
-    ) -> serde_json::Value {
-        let mut found = serde_json::Value::Null;
-        self.until(unit, |init| {
-            found = ask(init, unit).unwrap_or_default();
-            !found.is_null() && is(&found)
-        });
-        found
-    }
-
-    fn kill_daemon(&mut self) {
-        let (daemon, deaths) = (self.daemon, self.deaths);
-        signal(daemon, 9);
-        self.until("the daemon is restarted", |init| init.deaths > deaths);
-    }
-
-    fn end(mut self) {
-        self.send(
-            &FromInit::Request {
-                action: Action::Poweroff,
-                source: Source::PowerButton,
-            },
-            &[],
-        );
-        self.until("the shutdown", |init| init.shutdown.is_some());
-        assert_eq!(self.shutdown, Some(Action::Poweroff));
-        assert!(
-            self.kept.keys().all(|name| !name.starts_with("run/")),
-            "{:?}",
-            self.kept.keys()
-        );
-        let units = std::fs::read_dir(self.ground.cgroup.join("units")).unwrap();
-        assert_eq!(
-            units
-                .filter(|entry| entry.as_ref().unwrap().path().is_dir())
-                .count(),
-            0
-        );
-    }
-}
-
-impl Drop for Init<'_> {
-    fn drop(&mut self) {
-        let daemon = nix::unistd::Pid::from_raw(self.daemon);
-        nix::sys::signal::kill(daemon, nix::sys::signal::Signal::SIGKILL).ok();
-        let cgroup = atalaya_sys::cgroup::Cgroup::at(&self.ground.cgroup);
-        drop(cgroup.kill());
-        // All children of this process, so that the next test finds none.
-        while nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::__WALL)).is_ok() {}
-    }
-}
-
-/// While it greets, atalayad needs init to answer, and init is this thread: it must not wait long.
-fn ask(init: &Init<'_>, unit: &str) -> Option<serde_json::Value> {
-    let path = format!("/v1/units/{unit}");
-    let (_, body) = init
-        .ground
-        .request_within(Duration::from_millis(50), "GET", &path)?;
-    serde_json::from_str(&body).ok()
-}
-
-fn start(ground: &Ground) -> (i32, OwnedFd) {
-    let (ours, theirs) = seqpacket::pair().unwrap();
-    let null = File::open("/dev/null").unwrap();
-    let text = |value: &str| CString::new(value).unwrap();
-    let mut args = vec![text(ATALAYAD)];
-    args.extend(ground.arguments().iter().map(|argument| text(argument)));
-    let stderr = std::io::stderr();
-    let (pid, _pidfd) = clone_into(&Spec {
-        program: text(ATALAYAD),
-        args,
-        env: vec![text("ATALAYA_INIT_FD=3"), text("PATH=/usr/bin:/usr/sbin")],
-        fds: vec![
-            (null.as_fd(), 0),
-            (null.as_fd(), 1),
-            (stderr.as_fd(), 2),
-            (theirs.as_fd(), 3),
-        ],
-        cgroup: None,
-        parent: Parent::Caller,
-        new_session: true,
-    })
-    .unwrap();
-    (pid, ours)
 }
 
 const SLEEPER: &str = "type = \"service\"\nexec = [\"/bin/sleep\", \"1000\"]\n";
@@ -377,4 +145,207 @@ fn a_shutdown_goes_on_when_atalayad_dies_in_it() {
     init.kill_daemon();
     init.until("the shutdown", |init| init.shutdown.is_some());
     assert_eq!(init.shutdown, Some(Action::Reboot));
+}
+
+/// A unit with everything that init keeps for it: two more lives than its own.
+fn whole(port: u16) -> String {
+    format!(
+        "type = \"service\"\n{}environment = {{ ROLE = \"listening\" }}\nlisten = [{{ name = \"web\", address = \"127.0.0.1:{port}\" }}]\n\
+         [ready]\nkind = \"notify\"\n[restart]\nmin_ms = 10\n",
+        program()
+    )
+}
+
+/// After every single message that atalayad sends on the way up of a unit with a socket, and of one above it.
+#[test]
+fn sockets_and_stop_orders_survive_a_death_at_every_step() {
+    for fuse in 1..16 {
+        let ground = Ground::new();
+        let port = free_port();
+        ground.unit("unit", &whole(port));
+        ground.unit(
+            "above",
+            &format!("{SLEEPER}requires = [\"unit\"]\n[stop]\nsignal = \"INT\"\ntimeout_s = 7\nthen = \"QUIT\"\nthen_timeout_s = 3\n"),
+        );
+        let mut init = Init::new(&ground);
+        init.fuse = Some(fuse);
+        let view = init.until_unit("above", |view| view["ready"] == true);
+        assert_eq!(init.deaths, 1, "{fuse}");
+        let below = ground.view("unit").unwrap();
+        assert_eq!(ask_who(port), pid_of(&below), "{fuse}");
+        let (record, sockets) = &init.kept["listen/unit"];
+        assert_eq!(
+            (record.as_str(), sockets.len()),
+            (format!("[[\"web\",\"127.0.0.1:{port}\"]]").as_str(), 1)
+        );
+        let order = |name: &str| {
+            let run = &ground.view(name).unwrap()["run"];
+            init.stops[&format!("run/{name}.{run}")].clone()
+        };
+        let (order, lower) = (order("above"), order("unit"));
+        assert_eq!(order.pid, Some(pid_of(&view)), "{fuse}");
+        assert_eq!(order.cgroup, format!("above.{}", view["run"]));
+        assert_eq!(
+            (order.signal, order.timeout_ms, order.then, order.then_timeout_ms),
+            (2, 7_000, 3, 3_000)
+        );
+        assert!(order.level > lower.level, "{order:?} {lower:?}");
+        init.end();
+    }
+}
+
+/// Who takes connections on the port: the pid that it answers.
+fn ask_who(port: u16) -> i32 {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+    text.parse().unwrap()
+}
+
+#[test]
+fn no_connection_is_refused_over_the_death_of_the_listener_and_of_atalayad() {
+    let ground = Ground::new();
+    let port = free_port();
+    ground.unit("unit", &whole(port));
+    let mut init = Init::new(&ground);
+    init.until_unit("unit", |view| view["ready"] == true);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let done = || is_over.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut count = 0_u32;
+            while !done() {
+                // A refusal is an error here; an answer may be cut short by the kill.
+                drop(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+                count += 1;
+            }
+            count
+        });
+        for round in 1..=5_u32 {
+            signal(pid_of(&ground.view("unit").unwrap()), 9);
+            if round % 2 == 0 {
+                init.kill_daemon();
+            }
+            init.until_unit("unit", |view| view["ready"] == true && view["run"] == round + 1);
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(client.join().unwrap() > 100);
+    });
+    assert_eq!(ask_who(port), pid_of(&ground.view("unit").unwrap()));
+    init.end();
+}
+
+#[test]
+fn a_hanging_atalayad_is_killed_and_its_successor_takes_over() {
+    let ground = Ground::new();
+    ground.unit("unit", &format!("{SLEEPER}[restart]\nmin_ms = 10\n"));
+    let mut init = Init::new(&ground);
+    let before = init.until_unit("unit", |view| view["ready"] == true);
+    init.silence = Some(Duration::from_secs(5));
+    signal(init.daemon, 19);
+    init.until("the hanging one is replaced", |init| init.deaths == 1);
+    let after = init.until_unit("unit", |view| view["ready"] == true);
+    assert_eq!((pid_of(&before), &before["run"]), (pid_of(&after), &after["run"]));
+    init.end();
+}
+
+#[test]
+fn what_was_said_while_there_was_no_atalayad_is_told_by_init() {
+    let ground = Ground::new();
+    ground.unit("unit", &format!("{SLEEPER}[ready]\nkind = \"notify\"\n"));
+    let mut init = Init::new(&ground);
+    let before = init.until_unit("unit", |view| view["pid"].is_i64());
+    let memory = nix::sys::memfd::memfd_create(c"drained", nix::sys::memfd::MFdFlags::empty()).unwrap();
+    nix::unistd::write(&memory, b"in between\n").unwrap();
+    let name = || "run/unit.1".to_owned();
+    init.meanwhile = vec![
+        (FromInit::Drained { name: name(), dropped: 7 }, vec![memory]),
+        (
+            FromInit::Notified {
+                name: name(),
+                pid: pid_of(&before),
+                text: "READY=1\nSTATUS=while you were out".into(),
+            },
+            vec![],
+        ),
+    ];
+    init.kill_daemon();
+    let view = init.until_unit("unit", |view| view["ready"] == true);
+    assert_eq!(view["says"], "while you were out");
+    let log = ground.log("unit");
+    assert!(log.contains(&"in between".to_owned()), "{log:#?}");
+    assert!(log.iter().any(|line| line.starts_with("7 bytes")), "{log:#?}");
+    init.end();
+}
+
+#[test]
+fn stored_descriptors_survive_the_unit_and_atalayad_and_go_with_a_stop_on_purpose() {
+    let ground = Ground::new();
+    ground.unit(
+        "unit",
+        &format!(
+            "type = \"service\"\n{}environment = {{ ROLE = \"storing\" }}\n[ready]\nkind = \"notify\"\n[restart]\nmin_ms = 10\n",
+            program()
+        ),
+    );
+    let mut init = Init::new(&ground);
+    let first = init.until_unit("unit", |view| view["says"] == "count 0");
+    init.kill_daemon();
+    init.until_unit("unit", |view| view["ready"] == true);
+    signal(pid_of(&first), 9);
+    let second = init.until_unit("unit", |view| view["says"] == "count 1");
+    // The old one was removed when the new one was stored.
+    assert_eq!(init.kept["store/unit"].1.len(), 1);
+    assert_eq!(second["stored"], 1);
+    init.post("/v1/units/unit/stop");
+    init.until_unit("unit", |view| view["state"] == "Stopped");
+    init.until("nothing is stored", |init| !init.kept.contains_key("store/unit"));
+    init.post("/v1/units/unit/start");
+    init.until_unit("unit", |view| view["says"] == "count 0");
+    init.end();
+}
+
+#[test]
+fn what_another_version_has_written_is_neither_used_nor_deleted() {
+    let ground = Ground::new();
+    ground.unit("unit", &format!("{SLEEPER}[restart]\nmin_ms = 10\nlimit = 2\n"));
+    let mut init = Init::new(&ground);
+    let before = init.until_unit("unit", |view| view["ready"] == true);
+    let newer = "{\"version\":99,\"machine\":{\"state\":\"Dreaming\"}}".to_owned();
+    init.kept.get_mut("unit/unit").unwrap().0 = newer.clone();
+    init.kept.get_mut("system").unwrap().0 = "{\"version\":99}".to_owned();
+    init.kill_daemon();
+    let view = init.until_unit("unit", |view| view["state"] == "Stopped");
+    assert!(view["pid"].is_null());
+    assert_eq!(init.kept["unit/unit"].0, newer);
+    // It is not started a second time beside the process that is there.
+    init.post("/v1/units/unit/start");
+    let failed = init.until_unit("unit", |view| view["state"] == "Failed");
+    let words = failed["words"].as_str().unwrap();
+    assert!(words.contains("another version") && words.contains("unit.1"), "{words}");
+    let pids = atalaya_sys::cgroup::Cgroup::at(ground.cgroup.join("units/unit.1")).pids();
+    assert_eq!(pids.unwrap(), [pid_of(&before)]);
+    let said = ground.log("atalayad").join("\n");
+    assert!(said.contains("version 99") && said.contains("version 2"), "{said}");
+}
+
+#[test]
+fn the_deadline_of_a_start_begins_anew_at_adoption() {
+    let ground = Ground::new();
+    ground.unit(
+        "unit",
+        &format!("{SLEEPER}[ready]\nkind = \"notify\"\ntimeout_s = 4\n[restart]\npolicy = \"never\"\n"),
+    );
+    let mut init = Init::new(&ground);
+    init.until_unit("unit", |view| view["pid"].is_i64());
+    // Longer without a supervisor than the start may take.
+    signal(init.daemon, 19);
+    let begin = Instant::now();
+    init.until("longer than its limit", |_| begin.elapsed() > Duration::from_millis(4_500));
+    init.kill_daemon();
+    let adopted = Instant::now();
+    init.until_unit("unit", |view| view["state"] == "Starting");
+    init.until_unit("unit", |view| view["state"] == "Failed");
+    assert!(adopted.elapsed() > Duration::from_secs(3));
+    init.end();
 }

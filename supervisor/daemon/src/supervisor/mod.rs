@@ -10,30 +10,44 @@
 //! every unit, its pipe, socket and exit; the next one adopts them (`adopt`).
 
 mod adopt;
+mod checks;
 mod effects;
 mod facts;
+mod ground;
+mod keep;
 mod report;
 mod serve;
+mod start;
+mod times;
+mod view;
+mod watch;
+mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use atalaya_core::link::{Action, FromInit, HEARTBEAT_MS, Source, Status, ToInit};
 use atalaya_core::machine::{Event, ExitStatus};
 use atalaya_core::system::{Input, System};
+use atalaya_sys::cgroup::Cgroup;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::clock::boottime_ms;
 use crate::console::Console;
 use crate::link::{self, Link};
+use crate::listen::Socket;
 use crate::logs::Hub;
+use crate::notify::Heard;
 use crate::options::Options;
+use crate::readiness::{Ask, Verdict};
 use crate::release::Release;
-use crate::run::{Told, parse_cgroup_name, read_report};
+use crate::run::{Failure, Prepared, parse_cgroup_name};
 use crate::status::{self, Port};
+use crate::units;
 
 pub use serve::{Answer, Request};
 
@@ -48,18 +62,32 @@ pub enum Message {
         request: Request,
         reply: oneshot::Sender<Answer>,
     },
+    /// A thread has something to tell about /data.
+    Disk(ground::OnDisk),
+    /// All units are stopped, and what could be written of the log is.
+    Flushed { end: Action, reason: String },
 }
 
 /// What a task that watches one run has to tell.
 pub enum FromRun {
+    /// All that the run needs was made.
+    Prepared(Result<Box<Prepared>, Failure>),
     /// The helper's report can be read.
     Reported,
-    /// Lines of a notify message.
-    Notified(Vec<(String, String)>),
+    /// A message of sd_notify that is believed.
+    Notified(Heard),
     /// The answer to a readiness check.
-    Answered(Result<(), String>),
-    /// The readiness check wants the unit's command run.
-    Ask(oneshot::Sender<Result<(), String>>),
+    Answered(Verdict),
+    /// The answer to a liveness check.
+    Alive(Verdict),
+    /// A check wants a command run.
+    Ask(Ask),
+    /// The command of a reload has ended.
+    Reloaded(Option<String>),
+    /// The main process, which is another than the one that was started, has ended a while ago.
+    MainGone(i32),
+    /// The kernel's count of what happened to the run's memory has changed.
+    MemoryEvents,
     /// The cgroup is empty.
     Emptied,
 }
@@ -67,35 +95,50 @@ pub enum FromRun {
 /// The effects' side of a run that exists.
 struct Live {
     run: u32,
+    /// The main process.
+    pid: Option<i32>,
     pidfd: Option<OwnedFd>,
+    /// What is kept by init, to be kept again when the main process changes.
+    log: Option<OwnedFd>,
+    errors: Option<OwnedFd>,
+    notify: Option<Arc<OwnedFd>>,
     report: Option<OwnedFd>,
     /// Ended with the run.
     tasks: Vec<AbortHandle>,
     readiness: Option<AbortHandle>,
+    liveness: Option<AbortHandle>,
     emptying: bool,
-    pump: Option<tokio::task::JoinHandle<()>>,
+    pump: Option<JoinHandle<()>>,
     /// The unit's own words: STATUS=.
     words: Option<String>,
+    /// Processes of it that the kernel has killed for lack of memory, as far as was told.
+    oom_kills: u64,
 }
 
 impl Live {
     fn new(run: u32) -> Self {
         Self {
             run,
+            pid: None,
             pidfd: None,
+            log: None,
+            errors: None,
+            notify: None,
             report: None,
             tasks: Vec::new(),
             readiness: None,
+            liveness: None,
             emptying: false,
             pump: None,
             words: None,
+            oom_kills: 0,
         }
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        for task in self.tasks.iter().chain(&self.readiness) {
+        for task in (self.tasks.iter()).chain(&self.readiness).chain(&self.liveness) {
             task.abort();
         }
     }
@@ -110,8 +153,17 @@ pub struct Supervisor {
     port: Port,
     release: Release,
     lives: BTreeMap<String, Live>,
-    /// Checks that run, by pid.
-    checks: BTreeMap<i32, oneshot::Sender<Result<(), String>>>,
+    /// Commands that run in units, by pid.
+    checks: BTreeMap<i32, checks::Check>,
+    /// Listening sockets, by unit. They outlive its runs.
+    sockets: BTreeMap<String, Vec<Socket>>,
+    /// What units have left here by FDSTORE=1, by unit.
+    stores: BTreeMap<String, Vec<(String, OwnedFd)>>,
+    /// In which order init would stop the units without us.
+    levels: BTreeMap<String, u32>,
+    /// Cgroups with processes that we know nothing of, by unit.
+    strangers: BTreeMap<String, Vec<Cgroup>>,
+    footing: ground::Footing,
     inputs: VecDeque<Input>,
     inbox: mpsc::UnboundedReceiver<Message>,
     outbox: mpsc::UnboundedSender<Message>,
@@ -129,6 +181,8 @@ impl Supervisor {
         } else {
             Console::default()
         };
+        let report = report::Report::begin(&options);
+        let levels = keep::stop_levels(&system);
         Self {
             options,
             system,
@@ -139,10 +193,15 @@ impl Supervisor {
             release,
             lives: BTreeMap::new(),
             checks: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            levels,
+            strangers: BTreeMap::new(),
+            footing: ground::Footing::default(),
             inputs: VecDeque::new(),
             inbox,
             outbox,
-            report: report::Report::default(),
+            report,
             ended: None,
         }
     }
@@ -158,6 +217,7 @@ impl Supervisor {
     /// init is gone or speaks another version.
     pub async fn run(mut self) -> Result<()> {
         let kept = self.link.greet().await.context("failed to greet init")?;
+        self.find_ground().await;
         self.adopt(kept);
         self.refresh();
         let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
@@ -178,6 +238,8 @@ impl Supervisor {
                 () = sleep(wait) => self.apply(Input::Tick),
                 _ = heartbeat.tick() => {
                     self.tell_init(&ToInit::Heartbeat);
+                    self.end_late_checks();
+                    self.look_at_room();
                     self.refresh();
                 }
                 // From init it comes when all is done, and nothing before that; alone, it is the wish to stop.
@@ -196,6 +258,10 @@ impl Supervisor {
     /// Feeds one input and all that follow from it.
     fn apply(&mut self, input: Input) {
         self.inputs.push_back(input);
+        self.carry_on();
+    }
+
+    fn carry_on(&mut self) {
         while let Some(input) = self.inputs.pop_front() {
             // The only error is a unit that is not there, which requests check before.
             let effects = self.system.step(boottime_ms(), input).unwrap_or_default();
@@ -241,18 +307,7 @@ impl Supervisor {
     }
 
     fn on_exited(&mut self, pid: i32, cgroup: &str, status: Status) {
-        let status = match status {
-            Status::Code(code) => ExitStatus::Code(code),
-            Status::Signal(signal) => ExitStatus::Signal(signal),
-        };
-        if let Some(reply) = self.checks.remove(&pid) {
-            let answer = if status.is_success() {
-                Ok(())
-            } else {
-                Err(format!("its check: {status}"))
-            };
-            // The check may have been ended meanwhile.
-            drop(reply.send(answer));
+        if self.on_check_ended(pid, status) {
             return;
         }
         let Some((unit, run)) = parse_cgroup_name(cgroup) else {
@@ -268,6 +323,11 @@ impl Supervisor {
         }
         let unit = unit.to_owned();
         self.on_report(&unit, run);
+        self.look_at_memory(&unit, run);
+        let status = match status {
+            Status::Code(code) => ExitStatus::Code(code),
+            Status::Signal(signal) => ExitStatus::Signal(signal),
+        };
         self.event(&unit, Event::Exited { run, status });
     }
 
@@ -277,57 +337,58 @@ impl Supervisor {
                 let answer = self.serve(request);
                 drop(reply.send(answer));
             }
-            Message::Run { unit, run, what } => {
-                if self.lives.get(&unit).is_none_or(|live| live.run != run) {
-                    return;
-                }
-                match what {
-                    FromRun::Reported => self.on_report(&unit, run),
-                    FromRun::Notified(pairs) => self.on_notified(&unit, run, pairs),
-                    FromRun::Answered(Ok(())) => self.event(&unit, Event::Ready { run }),
-                    FromRun::Answered(Err(reason)) => {
-                        self.event(&unit, Event::NotReady { run, reason })
-                    }
-                    FromRun::Ask(reply) => self.run_check(&unit, run, reply),
-                    FromRun::Emptied => self.event(&unit, Event::Emptied { run }),
-                }
-            }
+            Message::Disk(what) => self.on_disk(what),
+            Message::Flushed { end, reason } => self.on_flushed(end, reason),
+            Message::Run { unit, run, what } => self.on_run(&unit, run, what),
         }
     }
 
-    /// Reads what the helper has said, if it has.
-    fn on_report(&mut self, unit: &str, run: u32) {
-        use std::os::fd::AsFd;
-        let Some(live) = self.lives.get_mut(unit) else {
-            return;
-        };
-        let Some(report) = &live.report else { return };
-        let event = match read_report(report.as_fd()) {
-            Told::Nothing => return,
-            Told::Executed => Event::Executed { run },
-            Told::Failed(told) => effects::sandbox_failed(run, told),
-        };
-        live.report = None;
-        self.event(unit, event);
+    fn on_run(&mut self, unit: &str, run: u32, what: FromRun) {
+        let is_known = self.lives.get(unit).is_some_and(|live| live.run == run);
+        match what {
+            // What was made for a run that is no more has to go again.
+            FromRun::Prepared(prepared) => self.on_prepared(unit, run, prepared),
+            _ if !is_known => {}
+            FromRun::Reported => self.on_report(unit, run),
+            FromRun::Notified(heard) => self.on_notified(unit, run, heard),
+            FromRun::Answered(Ok(())) => self.event(unit, Event::Ready { run }),
+            FromRun::Answered(Err(reason)) => self.event(unit, Event::NotReady { run, reason }),
+            FromRun::Alive(answer) => {
+                let error = answer.err();
+                self.event(unit, Event::Alive { run, error });
+            }
+            FromRun::Ask(ask) => self.run_check(unit, run, ask),
+            FromRun::Reloaded(error) => self.event(unit, Event::ReloadDone { run, error }),
+            FromRun::MainGone(pid) => self.on_main_gone(unit, run, pid),
+            FromRun::MemoryEvents => self.look_at_memory(unit, run),
+            FromRun::Emptied => self.event(unit, Event::Emptied { run }),
+        }
     }
 
-    fn on_notified(&mut self, unit: &str, run: u32, pairs: Vec<(String, String)>) {
-        use atalaya_core::unit::ReadyKind;
-        let notifies = self
+    /// Reads the unit files again; tells how many there are.
+    ///
+    /// # Errors
+    /// They are refused, with file, line and what is allowed. What runs stays as it is.
+    fn reload_units(&mut self) -> Result<usize, String> {
+        let units = units::read(&self.options.units).map_err(|error| format!("{error:#}"))?;
+        let count = units.len();
+        let effects = self
             .system
-            .unit(unit)
-            .is_some_and(|(unit, _)| unit.ready.kind == ReadyKind::Notify);
-        for (key, value) in pairs {
-            match (key.as_str(), value.as_str()) {
-                ("READY", "1") if notifies => self.event(unit, Event::SaidReady { run }),
-                ("STATUS", words) => {
-                    if let Some(live) = self.lives.get_mut(unit) {
-                        live.words = Some(words.chars().take(200).collect());
-                    }
-                }
-                _ => {}
-            }
+            .step(boottime_ms(), Input::Replace(units))
+            .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+        // Before anything of the new ones is kept.
+        self.levels = keep::stop_levels(&self.system);
+        for effect in effects {
+            self.execute(effect);
         }
+        self.carry_on();
+        let runs: Vec<(String, u32)> = (self.lives.iter())
+            .map(|(name, live)| (name.clone(), live.run))
+            .collect();
+        for (name, run) in runs {
+            self.keep_run(&name, run);
+        }
+        Ok(count)
     }
 
     fn end(&mut self, action: Action, source: &str) {
@@ -345,7 +406,7 @@ impl Supervisor {
         self.keep_system();
     }
 
-    fn tell_init(&mut self, message: &ToInit) {
+    fn tell_init(&self, message: &ToInit) {
         if let Err(error) = self.link.send(message, &[]) {
             self.hub.push("atalayad", &format!("{error:#}"));
         }

@@ -2,6 +2,11 @@
 //! the units: it is this very executable, told by its environment what to be.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod init;
+mod roles;
+
+pub mod script;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -199,24 +204,22 @@ impl Ground {
 
     /// The lines of all units that reached the disk, as "unit: line".
     pub fn stored(&self) -> Vec<String> {
+        let place = atalayad::logs::Place {
+            root: Some(&self.path("data/logs")),
+            boot: "",
+            memory: &[],
+            after: 0,
+        };
         let mut all = Vec::new();
-        for boot in fs::read_dir(self.path("data/logs")).unwrap() {
-            let mut segments: Vec<_> = fs::read_dir(boot.unwrap().path())
-                .unwrap()
-                .map(|entry| entry.unwrap().path())
-                .collect();
-            segments.sort();
-            for segment in segments {
-                for line in fs::read_to_string(segment).unwrap().lines() {
-                    let line: Value = serde_json::from_str(line).unwrap();
-                    all.push(format!(
-                        "{}: {}",
-                        line["unit"].as_str().unwrap(),
-                        line["line"].as_str().unwrap()
-                    ));
-                }
-            }
-        }
+        atalayad::logs::read_stored(&place, &atalayad::logs::Query::default(), &mut |line| {
+            let line: Value = serde_json::from_slice(&line).unwrap();
+            all.push(format!(
+                "{}: {}",
+                line["unit"].as_str().unwrap(),
+                line["line"].as_str().unwrap()
+            ));
+            true
+        });
         all
     }
 }
@@ -309,6 +312,34 @@ pub fn pid_of(view: &Value) -> i32 {
     .unwrap()
 }
 
+/// The line that gives a unit the ground's data/own as /mnt.
+pub const MNT: &str = "[sandbox]\ndata = [{ source = \"data:own\", path = \"/mnt\" }]\n";
+
+impl Ground {
+    /// A file that units with [`MNT`] see as /mnt/NAME, put there at once and whole.
+    pub fn put_own(&self, name: &str, bytes: &[u8]) {
+        let directory = self.path("data/own");
+        fs::create_dir_all(&directory).unwrap();
+        let hidden = directory.join(format!(".{name}"));
+        let mut file = fs::File::create(&hidden).unwrap();
+        file.write_all(bytes).unwrap();
+        fs::rename(hidden, directory.join(name)).unwrap();
+    }
+
+    pub fn remove_own(&self, name: &str) {
+        fs::remove_file(self.path("data/own").join(name)).unwrap();
+    }
+
+    /// Waits for something that no unit's view shows.
+    pub fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
+        let begin = Instant::now();
+        while !is() {
+            assert!(begin.elapsed() < LIMIT, "never: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 /// A port that nobody uses now.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
@@ -357,7 +388,7 @@ pub fn play() {
             let _listener = std::net::TcpListener::bind(format!("127.0.0.1:{rest}")).unwrap();
             forever();
         }
-        _ => panic!("no such role: {role}"),
+        _ => assert!(roles::play(role, rest), "no such role: {role}"),
     }
 }
 
@@ -375,4 +406,44 @@ fn forever() -> ! {
     loop {
         std::thread::park();
     }
+}
+
+/// Tries what a filter of system calls decides, and what a program needs.
+fn walls() {
+    let told = |what: &str, done: nix::Result<()>| match done {
+        Ok(()) => println!("{what}: done"),
+        Err(error) => println!("{what}: {error:?}"),
+    };
+    let flags = nix::sched::CloneFlags::CLONE_NEWUSER;
+    std::thread::spawn(|| println!("thread: done"))
+        .join()
+        .unwrap();
+    let child = Command::new("/bin/true").status().unwrap();
+    println!("child: {child}");
+    told("namespace", nix::sched::unshare(flags));
+    told("trace", nix::sys::ptrace::traceme());
+}
+
+/// Tries to reach what lies outside: "PID PORT ABSTRACT_NAME".
+fn reach(outside: &str) {
+    use std::os::linux::net::SocketAddrExt;
+    let [pid, port, name] = outside.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{outside}");
+    };
+    let told = |what: &str, error: Option<std::io::Error>| match error {
+        None => println!("{what}: done"),
+        Some(error) => println!("{what}: {:?}", error.kind()),
+    };
+    let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+    told(
+        "signal",
+        nix::sys::signal::kill(pid, None).err().map(Into::into),
+    );
+    told(
+        "connect",
+        std::net::TcpStream::connect(format!("127.0.0.1:{port}")).err(),
+    );
+    told("bind", std::net::TcpListener::bind("127.0.0.1:0").err());
+    let name = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+    told("abstract", UnixStream::connect_addr(&name).err());
 }
