@@ -183,6 +183,8 @@ pub fn initrd(project: &Project, base: &Base) -> Result<Vec<u8>> {
         archive.folder(name);
     }
     archive.character_device("dev/console", 0o600, 5, 1);
+    // Where there is no console the standard streams are closed, and a Rust program opens this one for them or aborts.
+    archive.character_device("dev/null", 0o666, 1, 3);
     let mut list = String::new();
     for path in &order {
         let name = path.rsplit('/').next().unwrap_or(path);

@@ -8,6 +8,7 @@ pub mod plan;
 
 use crate::boot_record::LAST_END;
 use crate::console::Console;
+use crate::data::MOUNT_POINT;
 use crate::failure::chain;
 use crate::reactor::children::{Child, start_self};
 use crate::reactor::watchdog::Feeder;
@@ -51,7 +52,7 @@ impl LastEnd {
 }
 
 /// Ends the machine.
-pub fn run(console: Console, watchdog: Feeder, last: &LastEnd, data_ready: bool) -> ! {
+pub fn run(console: Console, watchdog: Feeder, last: &LastEnd) -> ! {
     let mut end = Ending { console, watchdog };
     let verb = match last.action {
         Action::Reboot => "restarting",
@@ -60,11 +61,7 @@ pub fn run(console: Console, watchdog: Feeder, last: &LastEnd, data_ready: bool)
     };
     end.say(&format!("{verb}: {}", last.reason));
     for step in plan() {
-        match step {
-            Step::Record { limit_ms } if data_ready => end.record(last, limit_ms),
-            Step::Record { .. } => {}
-            other => end.take(other),
-        }
+        end.take(step, last);
     }
     end.say(verb);
     end.drain_console();
@@ -99,11 +96,11 @@ impl Ending {
         self.console.say("end", text);
     }
 
-    fn take(&mut self, step: Step) {
+    fn take(&mut self, step: Step, last: &LastEnd) {
         match step {
             Step::Signal(signal) => self.signal_all(signal),
             Step::WaitForProcesses { limit_ms } => self.wait_for_processes(limit_ms),
-            Step::Record { .. } => {}
+            Step::Record { limit_ms } => self.record(last, limit_ms),
             Step::Sync { limit_ms } => {
                 if !self.effect(&["sync"], limit_ms) {
                     self.say("not everything could be written to the disks in time");
@@ -114,6 +111,10 @@ impl Ending {
     }
 
     fn record(&mut self, last: &LastEnd, limit_ms: u64) {
+        // Without /data there is nowhere to write it.
+        if !holders().contains(&Holder::Mount(MOUNT_POINT.to_owned())) {
+            return;
+        }
         let clock = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME);
         let text = last.json(clock.map_or(0, |time| time.tv_sec()));
         if !self.effect(&["write", LAST_END, &text], limit_ms) {

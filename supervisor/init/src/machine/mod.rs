@@ -11,7 +11,7 @@ mod clock;
 
 use crate::console::Console;
 use crate::failure::{Failure, chain};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -46,7 +46,7 @@ pub fn prepare(console: &mut Console) {
             console.say("mounts", &format!("failed to link {link}: {error}"));
         }
     }
-    if let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES) {
+    if let Err(errno) = raise_open_files() {
         console.say(
             "limits",
             &format!("failed to raise the limit of open files: {errno}"),
@@ -67,6 +67,16 @@ pub fn prepare(console: &mut Console) {
     for problem in cgroups::create() {
         console.say("cgroups", &problem.chain());
     }
+}
+
+/// As far as possible, should that be less (a container's own limit).
+fn raise_open_files() -> nix::Result<()> {
+    let files = Resource::RLIMIT_NOFILE;
+    setrlimit(files, OPEN_FILES, OPEN_FILES).or_else(|errno| {
+        let (_, hard) = getrlimit(files)?;
+        setrlimit(files, hard, hard)?;
+        Err(errno)
+    })
 }
 
 /// What udev would make and devtmpfs does not.

@@ -77,14 +77,20 @@ impl Drain {
     }
 }
 
+/// Both log pipes (`err/` holds that of stderr alone) and the notify socket.
 fn runs(kept: &Kept<OwnedFd>) -> impl Iterator<Item = (&str, usize, BorrowedFd<'_>)> {
     kept.all()
-        .filter(|(name, _)| name.starts_with("run/"))
+        .filter(|(name, _)| name.starts_with("run/") || name.starts_with("err/"))
         .flat_map(|(name, record)| {
+            let places = if name.starts_with("err/") {
+                LOG + 1
+            } else {
+                NOTIFY + 1
+            };
             record
                 .fds
                 .iter()
-                .take(NOTIFY + 1)
+                .take(places)
                 .enumerate()
                 .map(move |(place, fd)| (name.as_str(), place, fd.as_fd()))
         })
@@ -95,7 +101,9 @@ fn drain_log(name: &str, fd: BorrowedFd<'_>, buffer: &mut [u8], into: &mut Meanw
     match read(fd, buffer) {
         Ok(0) => false,
         Ok(count) => {
-            into.log(name, buffer.get(..count).unwrap_or_default());
+            // What it says on stderr stands among the rest of its words.
+            let run = name.replacen("err/", "run/", 1);
+            into.log(&run, buffer.get(..count).unwrap_or_default());
             true
         }
         Err(errno) => matches!(errno, nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR),

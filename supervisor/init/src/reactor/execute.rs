@@ -73,7 +73,7 @@ impl Reactor {
                     reason,
                     boot_id: self.boot_id.clone(),
                 };
-                ending::run(console, watchdog, &record, self.data_ready);
+                ending::run(console, watchdog, &record);
             }
         }
         None

@@ -35,10 +35,11 @@ impl Feeder {
             console.say("watchdog", &error.chain());
             None
         });
-        if let Some(watchdog) = &watchdog {
-            if let Err(error) = watchdog.set_timeout(LIMIT_S) {
-                console.say("watchdog", &error.chain());
-            }
+        if let Some(Err(error)) = watchdog
+            .as_ref()
+            .map(|watchdog| watchdog.set_timeout(LIMIT_S))
+        {
+            console.say("watchdog", &error.chain());
         }
         let has_reset = watchdog
             .as_ref()

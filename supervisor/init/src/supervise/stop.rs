@@ -380,7 +380,7 @@ mod tests {
                     prop_assert!(!gone.contains(&cgroup), "nothing is sent to what is gone: {cgroup}");
                     order_seen.push(levels[&cgroup]);
                 }
-                prop_assert!(stop.is_done() || stop.deadline().is_some_and(|deadline| deadline > now));
+                prop_assert!(stop.is_done() || stop.deadline().is_some_and(|deadline| deadline >= now));
             }
             prop_assert!(order_seen.windows(2).all(|pair| pair[0] >= pair[1]), "{order_seen:?}");
             while let Some(deadline) = stop.deadline() {

@@ -3,9 +3,11 @@
 //! Nothing of the build machine is mounted inside: PID 1 unmounts, and makes read-only, whatever it finds at its end.
 
 use atalaya_core::link::VERSION;
+use atalaya_sys::cgroup::Cgroup;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
@@ -28,6 +30,8 @@ pub enum Outcome {
 pub struct Machine {
     root: TempDir,
     cgroup: PathBuf,
+    /// Where the number of its processes is limited, if a test did that.
+    crowded: Option<PathBuf>,
     process: Child,
     listener: UnixListener,
     daemon: Option<(BufReader<UnixStream>, UnixStream)>,
@@ -36,7 +40,7 @@ pub struct Machine {
 }
 
 /// Becomes atalayad inside: this very program, playing the stand-in.
-const STANDIN: &str =
+pub const STANDIN: &str =
     "#!/bin/sh\nSTANDIN=1 exec /t/program --exact standin::play --nocapture --quiet\n";
 
 impl Machine {
@@ -45,15 +49,22 @@ impl Machine {
     }
 
     pub fn start_with(daemon: &str) -> Self {
-        Self::boot(daemon, false)
+        Self::boot(daemon, false, "", Stdio::null())
     }
 
     pub fn start_stage_1() -> Self {
-        Self::boot(STANDIN, true)
+        Self::boot(STANDIN, true, "", Stdio::null())
     }
 
-    fn boot(daemon: &str, stage_1: bool) -> Self {
+    /// With a bit of shell before PID 1 starts; `$1` is its root, standard input is `given`.
+    pub fn start_prepared(daemon: &str, preparation: &str, given: Stdio) -> Self {
+        Self::boot(daemon, false, preparation, given)
+    }
+
+    fn boot(daemon: &str, stage_1: bool, preparation: &str, given: Stdio) -> Self {
         let root = tempfile::tempdir().unwrap();
+        // Units that are not root's must get through.
+        fs::set_permissions(root.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let inside = |path: &str| root.path().join(path.trim_start_matches('/'));
         for folder in [
             "proc",
@@ -87,7 +98,7 @@ impl Machine {
         if stage_1 {
             write(&inside("etc/atalaya-stage1/modules"), "# none\n", 0o644);
         }
-        for fifo in ["gate", "never"] {
+        for fifo in ["gate", "gate2", "never"] {
             nix::unistd::mkfifo(&inside("t").join(fifo), nix::sys::stat::Mode::S_IRWXU).unwrap();
         }
         let listener = UnixListener::bind(inside("t/control")).unwrap();
@@ -96,13 +107,14 @@ impl Machine {
         let process = Command::new("/bin/sh")
             .args(["-ec", OUTSIDE, "sh"])
             .args([root.path(), &cgroup])
-            .arg(INSIDE)
-            .stdin(Stdio::null())
+            .arg(INSIDE.replace("PREPARATION", preparation))
+            .stdin(given)
             .spawn()
             .unwrap();
         Self {
             root,
             cgroup,
+            crowded: None,
             process,
             listener,
             daemon: None,
@@ -126,13 +138,16 @@ impl Machine {
         self.send(json!({"type": "hello", "version": VERSION}));
         let mut told = Vec::new();
         loop {
-            let line = self.read_line();
-            if line["heard"]["type"] == "kept_end" {
-                told.push(line);
+            // The first of it may have come before the answer to the command.
+            let line = if self.waiting.is_empty() {
+                self.read_line()
+            } else {
+                self.waiting.remove(0)
+            };
+            let last = line["heard"]["type"] == "kept_end";
+            told.push(line);
+            if last {
                 return told;
-            }
-            if line.get("heard").is_some() {
-                told.push(line);
             }
         }
     }
@@ -183,11 +198,115 @@ impl Machine {
     }
 
     pub fn kill_daemon(&mut self) {
+        self.end_daemon(json!({"die": true}));
+    }
+
+    /// Lets atalayad end itself in this way.
+    pub fn end_daemon(&mut self, command: Value) {
         let (mut reader, mut writer) = self.daemon.take().unwrap();
-        writeln!(writer, "{}", json!({"die": true})).unwrap();
-        // Its end of the socket closes when it is dead.
+        writeln!(writer, "{command}").unwrap();
+        self.await_end_of(&mut reader);
+    }
+
+    /// Its end of the socket closes when it is dead.
+    fn await_end_of(&self, reader: &mut BufReader<UnixStream>) {
         let mut rest = String::new();
         while reader.read_line(&mut rest).is_ok_and(|count| count > 0) {}
+    }
+
+    /// The end of this one of a run, among those heard and to come.
+    pub fn heard_of(&mut self, cgroup: &str, pid: &Value) -> Value {
+        loop {
+            let found = self
+                .waiting
+                .iter()
+                .position(|line| line["heard"]["cgroup"] == cgroup && line["heard"]["pid"] == *pid);
+            if let Some(index) = found {
+                return self.waiting.remove(index)["heard"].take();
+            }
+            let line = self.read_line();
+            self.waiting.push(line);
+        }
+    }
+
+    /// The next message of this type, if it has been heard already.
+    pub fn heard_already(&mut self, kind: &str) -> Option<Value> {
+        let index = self
+            .waiting
+            .iter()
+            .position(|line| line["heard"]["type"] == kind)?;
+        Some(self.waiting.remove(index)["heard"].take())
+    }
+
+    /// Somebody else ends atalayad.
+    pub fn await_daemons_end(&mut self) {
+        let (mut reader, _) = self.daemon.take().unwrap();
+        self.await_end_of(&mut reader);
+    }
+
+    /// A file of the machine's root folder, as far as nothing is mounted over it.
+    pub fn root_file(&self, path: &str) -> String {
+        let path = self.root.path().join(path.trim_start_matches('/'));
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// From now on PID 1 cannot start a process; until it is allowed again.
+    pub fn allow_processes(&mut self, allow: bool) {
+        let path = self.crowded.clone().unwrap_or_else(|| {
+            let first = Path::new("/sys/fs/cgroup/pids");
+            if !first.is_dir() {
+                // One hierarchy: atalayad is born into this one.
+                return self.cgroup.join("atalaya.daemon");
+            }
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = first.join(format!("atalaya-test-{}-{number}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Cgroup::at(&path).add(self.pid()).unwrap();
+            path
+        });
+        let limit = match (allow, path.starts_with("/sys/fs/cgroup/pids")) {
+            (true, _) => "max",
+            (false, true) => "1",
+            (false, false) => "0",
+        };
+        Cgroup::at(&path).write("pids.max", limit).unwrap();
+        self.crowded = Some(path);
+    }
+
+    /// Lets those through who wait at this gate; whether there was anybody.
+    pub fn try_open_gate(&self, name: &str) -> bool {
+        use std::os::unix::fs::OpenOptionsExt;
+        fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(self.root.path().join("t").join(name))
+            .is_ok()
+    }
+
+    /// Holds on to a folder inside in a way that does not keep its file system busy for PID 1: by a copy of all mounts.
+    pub fn witness_of(&self, folder: &str) -> Witness {
+        let mut other = Command::new("nsenter")
+            .args(["-m", "-t", &self.pid().to_string()])
+            .args(["unshare", "--mount", "--propagation", "private", "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // When it answers it has its copy.
+        other.stdin.as_ref().unwrap().write_all(b"?\n").unwrap();
+        let mut answer = String::new();
+        BufReader::new(other.stdout.as_mut().unwrap())
+            .read_line(&mut answer)
+            .unwrap();
+        let path = format!(
+            "/proc/{}/root{}{folder}",
+            other.id(),
+            self.root.path().display()
+        );
+        let folder = fs::File::open(path).unwrap();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        Witness { folder }
     }
 
     pub fn open_gate(&self) {
@@ -206,15 +325,58 @@ impl Machine {
         writeln!(writer, "{}", json!({"send": message})).unwrap();
     }
 
-    /// Signals PID 1 from outside, as the kernel would.
-    pub fn signal(&self, signal: i32) {
-        use std::os::fd::AsFd;
-        let pid = self.until("PID 1", |machine| {
+    /// PID 1, as it is called outside.
+    pub fn pid(&self) -> i32 {
+        self.until("PID 1", |machine| {
             let pid = machine.process.id();
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
             children.trim().parse::<i32>().ok()
-        });
-        let init = atalaya_sys::pidfd::open(pid).unwrap();
+        })
+    }
+
+    /// A file inside, seen from outside; what PID 1 has mounted is in it.
+    pub fn inside(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.pid()))
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.inside(path)).unwrap_or_default()
+    }
+
+    /// Connects to init's own socket; what is sent is a line, what comes back is JSON.
+    pub fn ask_init(&self, line: &str) -> Value {
+        let mut socket = self.connect_to_init();
+        // It need not take all of it before it answers.
+        drop(writeln!(socket, "{line}"));
+        let mut answer = String::new();
+        BufReader::new(socket).read_line(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap()
+    }
+
+    pub fn connect_to_init(&self) -> UnixStream {
+        // By a descriptor of its folder: the path itself may be longer than an address.
+        self.until("init's socket", |machine| {
+            let folder = fs::File::open(machine.inside("/run/atalaya")).ok()?;
+            let path = format!("/proc/self/fd/{}/init.sock", folder.as_raw_fd());
+            let socket = UnixStream::connect(path).ok()?;
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            Some(socket)
+        })
+    }
+
+    /// Kills one atalayad after the other until init has had enough.
+    pub fn enter_safe_mode(&mut self) {
+        for _ in 0..4 {
+            self.kill_daemon();
+            self.connect();
+        }
+        self.kill_daemon();
+        self.wait_for_console("safe mode: atalayad died too often");
+    }
+
+    /// Signals PID 1 from outside, as the kernel would.
+    pub fn signal(&self, signal: i32) {
+        let init = atalaya_sys::pidfd::open(self.pid()).unwrap();
         atalaya_sys::pidfd::send_signal(init.as_fd(), signal).unwrap();
     }
 
@@ -261,7 +423,7 @@ impl Machine {
         serde_json::from_str(&line).unwrap()
     }
 
-    fn until<T>(&self, what: &str, mut probe: impl FnMut(&Self) -> Option<T>) -> T {
+    pub fn until<T>(&self, what: &str, mut probe: impl FnMut(&Self) -> Option<T>) -> T {
         let start = Instant::now();
         loop {
             if let Some(found) = probe(self) {
@@ -277,18 +439,34 @@ impl Machine {
     }
 }
 
+/// See `Machine::witness_of`.
+pub struct Witness {
+    folder: fs::File,
+}
+
+impl Witness {
+    /// What is in a file of the folder, whether it is mounted still or not.
+    pub fn read(&self, name: &str) -> String {
+        let path = format!("/proc/self/fd/{}/{name}", self.folder.as_raw_fd());
+        fs::read_to_string(path).unwrap_or_default()
+    }
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
         // unshare --kill-child ends PID 1 with it, and with PID 1 goes its namespace.
         drop(self.process.kill());
         drop(self.process.wait());
-        let cgroup = atalaya_sys::cgroup::Cgroup::at(&self.cgroup);
+        let cgroup = Cgroup::at(&self.cgroup);
         drop(cgroup.kill());
         let start = Instant::now();
         while cgroup.populated().unwrap_or(false) && start.elapsed() < LIMIT {
             glance();
         }
         drop(cgroup.remove());
+        if let Some(path) = self.crowded.take() {
+            drop(fs::remove_dir(path));
+        }
     }
 }
 
@@ -302,6 +480,7 @@ mount -t tmpfs tmpfs "$1/data"
 mknod -m 666 "$1/dev/null" c 1 3
 mknod -m 666 "$1/dev/zero" c 1 5
 ln -s /t/console "$1/dev/console"
+PREPARATION
 exec chroot "$1" /usr/lib/atalaya/atalaya-init"#;
 
 fn glance() {

@@ -5,8 +5,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // all of it is test code
 
+mod actor;
+mod hardship;
 mod machine;
+mod safe_mode;
+mod silent_disk;
 mod standin;
+mod way_out;
 
 use machine::{Machine, Outcome};
 use serde_json::{Value, json};
@@ -16,32 +21,6 @@ fn kinds(messages: &[Value]) -> Vec<&str> {
         .iter()
         .map(|message| message["heard"]["type"].as_str().unwrap())
         .collect()
-}
-
-#[test]
-fn every_orphan_is_reaped_and_every_status_is_right() {
-    let mut machine = Machine::start();
-    machine.connect_and_greet();
-    // 200 double-forked orphans; each ends with status 3 and has PID 1 as its parent by then.
-    let script = "i=0; while [ $i -lt 200 ]; do ( (exit 3) & ); i=$((i+1)); done; exit 7";
-    let main = machine.start_unit("storm.1", script);
-    let mut orphans = 0;
-    let mut main_status = Value::Null;
-    while orphans < 200 || main_status.is_null() {
-        let exited = machine.heard("exited");
-        assert_eq!(exited["cgroup"], "storm.1");
-        machine.send(json!({"type": "ack", "seq": exited["seq"]}));
-        if exited["pid"] == main {
-            main_status = exited["status"].clone();
-        } else {
-            assert_eq!(exited["status"], json!({"code": 3}));
-            orphans += 1;
-        }
-    }
-    assert_eq!(main_status, json!({"code": 7}));
-    assert_eq!(machine.command(json!({"zombies": true}))["zombies"], 0);
-    machine.shutdown("poweroff");
-    assert_eq!(machine.outcome(), Outcome::PoweredOff);
 }
 
 #[test]

@@ -3,9 +3,11 @@
 //! The test speaks JSON lines to it over /t/control; each line gets one line in answer. Everything heard over the link is
 //! passed on as `{"heard": message, "fds": [what could be read from each]}`.
 
+use crate::actor;
 use atalaya_core::link::{self, FromInit, ToInit};
 use atalaya_sys::spawn::{Parent, Spec, clone_into};
-use atalaya_sys::{cgroup::Cgroup, fds, pidfd, seqpacket};
+use atalaya_sys::{cgroup::Cgroup, fds, notify, pidfd, seqpacket};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::{Value, json};
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -59,10 +61,13 @@ fn listen(link: &OwnedFd, output: &Mutex<UnixStream>) {
     }
 }
 
+/// What is in it now; `-` for what is not for reading.
 fn read_all(fd: OwnedFd) -> String {
-    let mut text = String::new();
-    File::from(fd).read_to_string(&mut text).unwrap();
-    text
+    let mut bytes = Vec::new();
+    match File::from(fd).read_to_end(&mut bytes) {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => "-".to_owned(),
+        _ => String::from_utf8_lossy(&bytes).into_owned(),
+    }
 }
 
 fn send(link: &OwnedFd, message: &ToInit, fds: &[BorrowedFd<'_>]) {
@@ -102,8 +107,22 @@ fn obey(link: &OwnedFd, command: &Value) -> Value {
         return json!({"alive": fs::exists(format!("/proc/{pid}")).unwrap()});
     } else if let Some(pid) = command["kill"].as_i64() {
         signal(pid as i32);
+    } else if command.get("run_unit").is_some() {
+        return json!({"pid": start_run(link, command)});
+    } else if let Some(what) = command["as_nobody"].as_str() {
+        return json!({"answer": actor::as_nobody(what)});
+    } else if let Some(count) = command["babble"].as_u64() {
+        let line = [b'x'; 1024];
+        for _ in 0..count {
+            // A pipe that is full is init's way to say that it has had enough.
+            drop(std::io::stderr().write(&line));
+        }
     } else if command.get("die").is_some() {
         signal(std::process::id() as i32);
+    } else if command.get("abort").is_some() {
+        std::process::abort();
+    } else if command.get("exit").is_some() {
+        std::process::exit(command["exit"].as_i64().unwrap() as i32);
     }
     json!({"done": true})
 }
@@ -121,8 +140,40 @@ fn filled_pipe(value: &Value) -> OwnedFd {
     reader
 }
 
+/// As atalayad does it: the log pipe, the notify socket (at /t/NAME) and the order are kept with init before and after.
+fn start_run(link: &OwnedFd, command: &Value) -> i32 {
+    let name = command["run_unit"].as_str().unwrap();
+    let (log, log_writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+    fcntl(&log, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    let notify = notify::bind(format!("/t/{name}").as_ref(), 0o666).unwrap();
+    let pid = start_with(
+        name,
+        command["script"].as_str().unwrap(),
+        log_writer.as_fd(),
+    );
+    let handle = pidfd::open(pid).unwrap();
+    let mut stop = command["stop"].clone();
+    if stop.is_object() {
+        stop["pid"] = pid.into();
+        stop["cgroup"] = name.into();
+        stop["description"] = name.into();
+    }
+    let keep = ToInit::Keep {
+        name: format!("run/{name}"),
+        record: String::new(),
+        stop: serde_json::from_value(stop).unwrap(),
+    };
+    send(link, &keep, &[log.as_fd(), notify.as_fd(), handle.as_fd()]);
+    pid
+}
+
 /// Starts a shell script as a child of PID 1, born in its own cgroup.
 fn start(name: &str, script: &str) -> i32 {
+    let null = File::options().write(true).open("/dev/null").unwrap();
+    start_with(name, script, null.as_fd())
+}
+
+fn start_with(name: &str, script: &str, output: BorrowedFd<'_>) -> i32 {
     let cgroup = Cgroup::create(format!("/sys/fs/cgroup/units/{name}")).unwrap();
     let directory = cgroup.open().unwrap();
     let null = File::open("/dev/null").unwrap();
@@ -131,7 +182,7 @@ fn start(name: &str, script: &str) -> i32 {
         program: words[0].clone(),
         args: words.to_vec(),
         env: Vec::new(),
-        fds: vec![(null.as_fd(), 0)],
+        fds: vec![(null.as_fd(), 0), (output, 1), (output, 2)],
         cgroup: Some(directory.as_fd()),
         parent: Parent::Grandparent,
         new_session: true,
