@@ -22,6 +22,8 @@ use serde::Serialize;
 use crate::places::{MATTERMOST, Places};
 use crate::random::NoRandomness;
 
+const UDEVADM: &str = "/usr/bin/udevadm";
+
 /// Where a seed was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -234,7 +236,25 @@ type Found = (Source, Result<Vec<u8>, Unusable>);
 fn find(places: &Places, say: &dyn Fn(&str)) -> Option<Found> {
     from_fw_cfg(places)
         .or_else(|| from_smbios(places))
-        .or_else(|| disk::find(places, say))
+        .or_else(|| {
+            if places.is_real() {
+                wait_for_devices(say);
+            }
+            disk::find(places, say)
+        })
+}
+
+/// Every device was announced before this unit started; now all of them are handled, or it takes too long. Only the search
+/// for a disk waits for that: a later boot never does.
+fn wait_for_devices(say: &dyn Fn(&str)) {
+    let status = std::process::Command::new(UDEVADM)
+        .args(["settle", "--timeout=90"])
+        .status();
+    match status {
+        Ok(status) if status.success() => {}
+        Ok(status) => say(&format!("not every device is ready: udevadm {status}")),
+        Err(error) => say(&format!("failed to wait for devices: {error}")),
+    }
 }
 
 fn from_fw_cfg(places: &Places) -> Option<Found> {
