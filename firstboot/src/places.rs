@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 
 /// User `mattermost` of the image, who makes the first administrator.
 pub const MATTERMOST: (u32, u32) = (201, 201);
-/// Group `atalaya-probe`, which may read the probe's credentials.
-pub const PROBE_GROUP: u32 = 206;
 
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -44,7 +42,7 @@ places! {
     medium = "run/atalaya/firstboot-medium";
     rendered = "run/atalaya/conf";
     chrony_sources = "run/atalaya/chrony-sources";
-    machine_id = "run/machine-id";
+    machine_id = "run/atalaya/machine-id";
     etc_machine_id = "etc/machine-id";
     /// For the local consoles: the random password, until it was used.
     console_password = "run/atalaya/console/admin-password";
@@ -55,7 +53,7 @@ places! {
     admin_password = "var/lib/atalaya-firstboot/admin-password";
     /// What the probe logs in with.
     probe_json = "var/lib/atalaya-firstboot/probe.json";
-    /// The same for the probe's unit, with the site's address.
+    /// The same with the site's address: atalayad gives the probe a copy as its credential.
     probe_credentials = "run/atalaya/probe/credentials.json";
     /// The internal authority's certificate, where the edge puts it.
     edge_ca = "run/atalaya-edge/ca.crt";

@@ -280,7 +280,7 @@ impl Machine {
             .unwrap()
             .permissions()
             .mode();
-        assert_eq!(mode & 0o777, 0o440);
+        assert_eq!(mode & 0o777, 0o400);
         let mode = std::fs::metadata(self.places.probe_json())
             .unwrap()
             .permissions()

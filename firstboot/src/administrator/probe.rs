@@ -1,7 +1,7 @@
 //! What the probe logs in with: kept on the disk, and given to the probe's unit at each boot together with the address that
 //! the site has now.
 //!
-//! Kept 0400 for the user that makes the accounts; the probe, another user, gets a file in memory by its group.
+//! Both are 0400 for the user that makes the accounts; the probe, another user, gets a copy of its own by atalayad.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{AdministratorError, Result};
-use crate::places::{PROBE_GROUP, Places};
+use crate::places::Places;
 
 /// The kept file. Written once before the user is made (with the password alone) and once when all is there.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub(super) fn keep(places: &Places, credentials: &Credentials) -> Result<()> {
     Ok(durable::write(&places.probe_json(), &text, 0o400, None)?)
 }
 
-/// Writes what `atalaya-probe --credentials` reads. It goes to this machine's own edge, whatever the site's name resolves to.
+/// Writes what atalayad gives to `atalaya-probe --credentials`. It goes to this machine's own edge, whatever the site's name resolves to.
 pub(super) fn publish(places: &Places) -> Result<()> {
     let Credentials {
         username,
@@ -58,12 +58,11 @@ pub(super) fn publish(places: &Places) -> Result<()> {
     });
     // Strings: it cannot fail.
     let text = serde_json::to_vec(&given).unwrap_or_default();
-    let owner = (nix::unistd::geteuid().as_raw(), PROBE_GROUP);
     Ok(durable::write(
         &places.probe_credentials(),
         &text,
-        0o440,
-        Some(owner),
+        0o400,
+        None,
     )?)
 }
 

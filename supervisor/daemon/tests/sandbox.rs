@@ -3,35 +3,12 @@
 
 mod support;
 
+use support::script::{has, run};
 use support::{Ground, put};
 
 #[test]
 fn unit_program() {
     support::play();
-}
-
-/// Runs a script in a unit of its own and returns its lines.
-fn run(ground: &Ground, extra: &str, script: &str) -> Vec<String> {
-    let script = script
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "; ");
-    ground.unit(
-        "probe",
-        &format!("type = \"oneshot\"\nexec = [\"/bin/sh\", \"-c\", \"{script}\"]\n{extra}"),
-    );
-    let atalayad = ground.start();
-    let view = ground.wait("probe", |view| {
-        view["state"] == "Done" || view["state"] == "Failed"
-    });
-    let lines = ground.log("probe");
-    assert_eq!(view["state"], "Done", "{view:#}\n{lines:#?}");
-    atalayad.stop();
-    lines
-}
-
-fn has(lines: &[String], wanted: &str) -> bool {
-    lines.iter().any(|line| line == wanted)
 }
 
 #[test]

@@ -53,10 +53,28 @@ impl Failure {
 /// What a run needs before its process exists, and what init keeps for it.
 pub struct Prepared {
     pub cgroup: Cgroup,
-    pub log_read: OwnedFd,
-    pub log_write: OwnedFd,
+    /// What it says on stdout, and on stderr.
+    pub log: LogPipe,
+    pub errors: LogPipe,
     pub notify: OwnedFd,
     spec: sandbox::Spec,
+}
+
+/// From a unit to its pump.
+pub struct LogPipe {
+    pub read: OwnedFd,
+    pub write: OwnedFd,
+}
+
+impl LogPipe {
+    fn new() -> Result<Self, Failure> {
+        let failed = |error| Failure::new(Stage::Fork, "make a pipe", error);
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+        fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failed)?;
+        // A smaller pipe only makes the unit wait sooner.
+        fcntl(&write, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).ok();
+        Ok(Self { read, write })
+    }
 }
 
 /// A process that has just been made.
@@ -103,19 +121,15 @@ pub fn prepare(options: &Options, unit: &Unit, run: u32) -> Result<Prepared, Fai
     let cgroup = cgroup_of(options, &unit.name, run);
     Cgroup::create(cgroup.path()).map_err(&sandbox_stage)?;
     limit(&cgroup, unit)?;
-    let pipe = |error| Failure::new(Stage::Fork, "make a pipe", error);
-    let (log_read, log_write) = pipe2(OFlag::O_CLOEXEC).map_err(pipe)?;
-    fcntl(&log_read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(pipe)?;
-    // A smaller pipe only makes the unit wait sooner.
-    fcntl(&log_write, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).ok();
+    let (log, errors) = (LogPipe::new()?, LogPipe::new()?);
     let path = notify_path(options, &unit.name, run);
     let notify = atalaya_sys::notify::bind(&path, 0o600).map_err(Failure::sys(Stage::Fork))?;
     chown(&path, Some(spec.uid), Some(spec.gid))
         .map_err(|error| Failure::new(Stage::Fork, "hand over the notify socket", error))?;
     Ok(Prepared {
         cgroup,
-        log_read,
-        log_write,
+        log,
+        errors,
         notify,
         spec,
     })
@@ -141,7 +155,25 @@ fn limit(cgroup: &Cgroup, unit: &Unit) -> Result<(), Failure> {
     if let Some(weight) = resources.cpu_weight {
         write("cpu.weight", &weight.to_string())?;
     }
+    if let Some(percent) = resources.cpu_percent {
+        write("cpu.max", &cpu_max(percent))?;
+    }
+    if let Some(weight) = resources.io_weight
+        && weighs_io(cgroup)
+    {
+        write("io.weight", &format!("default {weight}"))?;
+    }
     Ok(())
+}
+
+/// Microseconds of each tenth of a second (cgroup-v2.rst, cpu.max).
+fn cpu_max(percent: u32) -> String {
+    format!("{} 100000", u64::from(percent) * 1000)
+}
+
+/// Whether the kernel shares the disks by weight. Not every one does, and a unit is no less safe without; `describe` says so.
+fn weighs_io(cgroup: &Cgroup) -> bool {
+    cgroup.path().join("io.weight").exists()
 }
 
 /// Starts the unit's program in what was prepared. `sockets` are what atalayad keeps open for it, by name: listening
@@ -154,8 +186,8 @@ pub fn spawn(
     prepared: &Prepared,
     sockets: &[(String, OwnedFd)],
 ) -> Result<Spawned, Failure> {
-    let out = prepared.log_write.as_fd();
-    spawn_with(options, &prepared.spec, &prepared.cgroup, out, sockets)
+    let outputs = [prepared.log.write.as_fd(), prepared.errors.write.as_fd()];
+    spawn_with(options, &prepared.spec, &prepared.cgroup, outputs, sockets)
 }
 
 /// Starts a readiness check of the unit.
@@ -183,10 +215,11 @@ pub fn spawn_command(
         error,
     })?;
     spec.exec = command.to_vec();
-    // READY=1 is the unit's to say.
+    // READY=1 and WATCHDOG=1 are the unit's to say.
     spec.environment.remove("NOTIFY_SOCKET");
+    spec.environment.remove("WATCHDOG_USEC");
     let cgroup = cgroup_of(options, &unit.name, run);
-    spawn_with(options, &spec, &cgroup, output, &[])
+    spawn_with(options, &spec, &cgroup, [output, output], &[])
 }
 
 fn open_null() -> Result<File, Failure> {
@@ -201,7 +234,7 @@ fn spawn_with(
     options: &Options,
     spec: &sandbox::Spec,
     cgroup: &Cgroup,
-    output: BorrowedFd<'_>,
+    [output, errors]: [BorrowedFd<'_>; 2],
     sockets: &[(String, OwnedFd)],
 ) -> Result<Spawned, Failure> {
     let fork = |what: &'static str| {
@@ -227,7 +260,7 @@ fn spawn_with(
     let program = CString::new(options.sandbox.as_os_str().as_encoded_bytes())
         .map_err(|error| fork("name the helper")(&error))?;
     let passed = sandbox::FIRST_SOCKET..;
-    let mut fds: Vec<(BorrowedFd<'_>, i32)> = vec![(null.as_fd(), 0), (output, 1), (output, 2)];
+    let mut fds: Vec<(BorrowedFd<'_>, i32)> = vec![(null.as_fd(), 0), (output, 1), (errors, 2)];
     fds.extend(sockets.iter().map(|(_, fd)| fd.as_fd()).zip(passed));
     let spec_fd = sandbox::spec_fd(sockets.len());
     fds.push((memfd.as_fd(), spec_fd));

@@ -6,12 +6,12 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use atalaya_core::unit::{DataMount, DataSource, Unit};
+use atalaya_core::unit::{CredentialFile, DataMount, DataSource, LivenessKind, Unit};
 use nix::unistd::{Group, User};
 
 use super::notify_path;
 use crate::options::Options;
-use crate::sandbox::{Mount, Spec};
+use crate::sandbox::{Credentials, LandlockRules, Mount, Spec, Tcp, syscalls};
 
 /// # Errors
 /// A user, group or environment file that is not there.
@@ -34,6 +34,12 @@ pub fn spec_for(options: &Options, unit: &Unit, run: u32) -> Result<Spec, String
         "NOTIFY_SOCKET".to_owned(),
         notify.to_string_lossy().into_owned(),
     );
+    if let Some(liveness) = &unit.liveness
+        && liveness.kind == LivenessKind::Watchdog
+    {
+        let limit = liveness.timeout_ms.saturating_mul(1000);
+        environment.insert("WATCHDOG_USEC".to_owned(), limit.to_string());
+    }
     let sandbox = &unit.sandbox;
     let mount = |mount: &DataMount, read_only: bool| Mount {
         source: source_of(options, &mount.source)
@@ -50,7 +56,14 @@ pub fn spec_for(options: &Options, unit: &Unit, run: u32) -> Result<Spec, String
         .chain(sandbox.data_read.iter().map(|entry| mount(entry, true)))
         .collect();
     // One may lie in another.
-    mounts.sort_by_key(|mount| mount.path.split('/').count());
+    mounts.sort_by_key(|mount| depth(&mount.path));
+    let writable = writable_of(unit);
+    let credentials = credentials_of(options, unit);
+    if let Some(given) = &credentials {
+        environment.insert("CREDENTIALS_DIRECTORY".to_owned(), given.directory.clone());
+    }
+    let calls = syscalls::allow(&sandbox.syscalls)?.numbers;
+    let confined = !sandbox.privileged;
     Ok(Spec {
         exec: unit.exec.clone(),
         environment,
@@ -69,6 +82,8 @@ pub fn spec_for(options: &Options, unit: &Unit, run: u32) -> Result<Spec, String
         privileged: sandbox.privileged,
         devices: sandbox.devices,
         network: sandbox.network,
+        own_ipc: confined && !sandbox.machine_ipc,
+        all_processes: sandbox.all_processes,
         shell: sandbox
             .shell
             .then(|| options.shell.to_string_lossy().into_owned()),
@@ -77,8 +92,77 @@ pub fn spec_for(options: &Options, unit: &Unit, run: u32) -> Result<Spec, String
             .iter()
             .map(|data| data.to_string_lossy().into_owned())
             .collect(),
+        landlock: landlock_of(unit, user.uid.as_raw(), &writable, &mounts),
         mounts,
+        writable,
+        credentials,
+        syscalls: confined.then(|| calls.into_iter().collect()),
         sockets: Vec::new(),
+    })
+}
+
+fn depth(path: &str) -> usize {
+    path.split('/').count()
+}
+
+/// What the unit may write of the machine: its runtime directories and the places that it names.
+fn writable_of(unit: &Unit) -> Vec<String> {
+    let own = unit.runtime_directories.iter().map(|own| &own.path);
+    let mut paths: Vec<String> = own.chain(&unit.sandbox.writable).cloned().collect();
+    paths.sort_by_key(|path| depth(path));
+    paths.dedup();
+    paths
+}
+
+fn credentials_of(options: &Options, unit: &Unit) -> Option<Credentials> {
+    let pair = |file: &CredentialFile| (file.name.clone(), file.source.clone());
+    (!unit.credentials.is_empty()).then(|| Credentials {
+        directory: credentials_directory(options)
+            .to_string_lossy()
+            .into_owned(),
+        files: unit.credentials.iter().map(pair).collect(),
+    })
+}
+
+fn credentials_directory(options: &Options) -> PathBuf {
+    options.run.join("credentials")
+}
+
+/// None for those who mount: the kernel refuses every mount to whoever is under Landlock.
+fn landlock_of(
+    unit: &Unit,
+    uid: u32,
+    writable: &[String],
+    mounts: &[Mount],
+) -> Option<LandlockRules> {
+    let sandbox = &unit.sandbox;
+    let mounts_itself = sandbox
+        .capabilities
+        .iter()
+        .any(|name| name.0 == "CAP_SYS_ADMIN");
+    if sandbox.privileged || mounts_itself {
+        return None;
+    }
+    let mut write = vec!["/tmp".to_owned()];
+    if !sandbox.devices {
+        write.push("/dev/shm".to_owned());
+    }
+    write.extend(writable.iter().cloned());
+    let own = mounts.iter().filter(|mount| !mount.read_only);
+    write.extend(own.map(|mount| mount.path.clone()));
+    Some(LandlockRules {
+        write,
+        // Root's entries are those of every program of root's.
+        write_proc: uid != 0,
+        tcp: if !sandbox.network {
+            Tcp::None
+        } else if !unit.listen.is_empty() {
+            Tcp::ConnectOnly
+        } else {
+            Tcp::Any
+        },
+        // PostgreSQL asks by a signal whether the server of an old lock file lives.
+        scope_signals: !sandbox.machine_ipc,
     })
 }
 
@@ -133,6 +217,14 @@ pub fn make_directories(options: &Options, unit: &Unit, spec: &Spec) -> Result<(
     for directory in &unit.runtime_directories {
         make(Path::new(&directory.path), directory.mode.0, spec)
             .map_err(|error| format!("failed to make {}: {error}", directory.path))?;
+    }
+    if spec.credentials.is_some() {
+        let place = credentials_directory(options);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&place)
+            .map_err(|error| format!("failed to make {}: {error}", place.display()))?;
     }
     for mount in unit
         .sandbox

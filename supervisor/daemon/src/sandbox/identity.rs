@@ -1,50 +1,13 @@
-//! Who the unit is and what it may do: limits, user, capabilities, and the last step.
+//! Who the unit is and what it may do: user, capabilities, and the last step.
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 
-use atalaya_core::unit::Rlimit;
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::{Failure, Spec, Stage};
-
-pub(super) fn set_limits(spec: &Spec) -> Result<(), Failure> {
-    // O_WRONLY only: procfs knows no truncation.
-    let written = OpenOptions::new()
-        .write(true)
-        .open("/proc/self/oom_score_adj")
-        .and_then(|mut file| file.write_all(spec.oom_score_adj.to_string().as_bytes()));
-    written.map_err(|error| Stage::Limits.fail("set oom_score_adj", error))?;
-    for (limit, value) in &spec.rlimits {
-        let resource = match limit {
-            Rlimit::As => Resource::RLIMIT_AS,
-            Rlimit::Core => Resource::RLIMIT_CORE,
-            Rlimit::Cpu => Resource::RLIMIT_CPU,
-            Rlimit::Data => Resource::RLIMIT_DATA,
-            Rlimit::Fsize => Resource::RLIMIT_FSIZE,
-            Rlimit::Locks => Resource::RLIMIT_LOCKS,
-            Rlimit::Memlock => Resource::RLIMIT_MEMLOCK,
-            Rlimit::Msgqueue => Resource::RLIMIT_MSGQUEUE,
-            Rlimit::Nice => Resource::RLIMIT_NICE,
-            Rlimit::Nofile => Resource::RLIMIT_NOFILE,
-            Rlimit::Nproc => Resource::RLIMIT_NPROC,
-            Rlimit::Rss => Resource::RLIMIT_RSS,
-            Rlimit::Rtprio => Resource::RLIMIT_RTPRIO,
-            Rlimit::Rttime => Resource::RLIMIT_RTTIME,
-            Rlimit::Sigpending => Resource::RLIMIT_SIGPENDING,
-            Rlimit::Stack => Resource::RLIMIT_STACK,
-        };
-        setrlimit(resource, *value, *value).map_err(|error| {
-            Stage::Limits.fail(&format!("set the limit {limit:?} to {value}"), error)
-        })?;
-    }
-    Ok(())
-}
 
 pub(super) fn become_user(spec: &Spec) -> Result<(), Failure> {
     let user = |error: nix::Error| Stage::User.fail(&format!("become user {}", spec.uid), error);
@@ -84,18 +47,19 @@ pub(super) fn become_user(spec: &Spec) -> Result<(), Failure> {
         .map_err(|error| Stage::Capabilities.fail("set no_new_privs", error))
 }
 
-pub(super) fn execute(spec: &Spec) -> Result<Infallible, Failure> {
+/// What execve needs, made before the filter is there.
+pub(super) struct Program {
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+/// Working directory, umask, arguments, environment: nothing of it is inherited.
+pub(super) fn prepare(spec: &Spec) -> Result<Program, Failure> {
     let fail = |what: &str, error: &dyn std::fmt::Display| Stage::Exec.fail(what, error);
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(spec.umask));
     std::env::set_current_dir(Path::new(&spec.directory))
         .map_err(|error| fail(&format!("enter {}", spec.directory), &error))?;
     let c = |text: String| CString::new(text).map_err(|error| fail("read an argument", &error));
-    let arguments = spec
-        .exec
-        .iter()
-        .cloned()
-        .map(c)
-        .collect::<Result<Vec<_>, _>>()?;
     let mut environment = spec.environment.clone();
     if !spec.sockets.is_empty() {
         let (count, names) = (spec.sockets.len().to_string(), spec.sockets.join(":"));
@@ -104,13 +68,23 @@ pub(super) fn execute(spec: &Spec) -> Result<Infallible, Failure> {
         // exec does not change it.
         environment.insert("LISTEN_PID".to_owned(), std::process::id().to_string());
     }
-    let environment = environment
+    let pairs = environment
         .iter()
-        .map(|(key, value)| c(format!("{key}={value}")))
-        .collect::<Result<Vec<_>, _>>()?;
-    let program = arguments
-        .first()
-        .ok_or_else(|| fail("find the program", &"none is given"))?;
-    nix::unistd::execve(program, &arguments, &environment)
-        .map_err(|error| fail(&format!("execute {}", program.to_string_lossy()), &error))
+        .map(|(key, value)| format!("{key}={value}"));
+    Ok(Program {
+        arguments: spec.exec.iter().cloned().map(c).collect::<Result<_, _>>()?,
+        environment: pairs.map(c).collect::<Result<_, _>>()?,
+    })
+}
+
+impl Program {
+    pub(super) fn execute(&self) -> Result<Infallible, Failure> {
+        let program = self
+            .arguments
+            .first()
+            .ok_or_else(|| Stage::Exec.fail("find the program", "none is given"))?;
+        nix::unistd::execve(program, &self.arguments, &self.environment).map_err(|error| {
+            Stage::Exec.fail(&format!("execute {}", program.to_string_lossy()), error)
+        })
+    }
 }

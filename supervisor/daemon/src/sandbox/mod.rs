@@ -1,18 +1,30 @@
 //! The sandbox of one run: what the helper is told ([`Spec`]) and how it obeys. atalayad writes the spec and executes the
 //! helper, a process of its own with one thread, which builds the sandbox around itself and becomes the unit's program.
-//! It takes no decision: everything it does stands in the spec, in this order: limits, mount namespace, network, user,
-//! capabilities, no_new_privs, program.
+//! It takes no decision: everything it does stands in the spec, in this order: limits, mount namespace, IPC and network
+//! namespaces, credentials, groups and user, capabilities, no_new_privs, Landlock, system calls, program.
 
+mod credentials;
+mod devices;
+mod filter;
 mod identity;
+mod landlock;
+mod limits;
+pub mod syscalls;
 mod view;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
+
+pub use credentials::Credentials;
+pub use landlock::{Rules as LandlockRules, Tcp, WANTED_ABI};
+pub use limits::limits;
 
 /// Where the unit finds the first of its sockets (sd_listen_fds(3)).
 pub const FIRST_SOCKET: i32 = 3;
@@ -43,11 +55,21 @@ pub struct Spec {
     pub privileged: bool,
     pub devices: bool,
     pub network: bool,
+    /// System V and POSIX queues, semaphores and memory of its own.
+    pub own_ipc: bool,
+    /// /proc shows the processes of other users.
+    pub all_processes: bool,
     /// The hidden shell, if the unit may have it.
     pub shell: Option<String>,
     /// Hidden behind an empty directory, unless privileged.
     pub hide: Vec<String>,
     pub mounts: Vec<Mount>,
+    /// What stays writable of the machine: files and directories.
+    pub writable: Vec<String>,
+    pub credentials: Option<Credentials>,
+    /// None: all of them.
+    pub syscalls: Option<Vec<i64>>,
+    pub landlock: Option<LandlockRules>,
     /// Names of what is passed from [`FIRST_SOCKET`] on.
     pub sockets: Vec<String>,
 }
@@ -75,9 +97,12 @@ pub enum Stage {
     Spec,
     Limits,
     Mounts,
-    Network,
+    Namespaces,
+    Credentials,
     User,
     Capabilities,
+    Landlock,
+    Syscalls,
     Exec,
 }
 
@@ -106,26 +131,39 @@ pub fn enter(spec: OwnedFd, report: &OwnedFd) -> Failure {
     }
 }
 
-fn try_enter(spec: OwnedFd, report: &OwnedFd) -> Result<std::convert::Infallible, Failure> {
+fn try_enter(spec: OwnedFd, report: &OwnedFd) -> Result<Infallible, Failure> {
     let spec = read_spec(spec)
         .map_err(|error| Stage::Spec.fail("read the sandbox's description", error))?;
-    // Before anything is hidden or given up.
-    identity::set_limits(&spec)?;
+    // What the helper makes on the way is for others to see.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    limits::set(&spec)?;
+    let secrets = credentials::read(&spec)?;
     view::build(&spec)?;
-    if !spec.network {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
-            .map_err(|error| Stage::Network.fail("make a network namespace", error))?;
-        atalaya_sys::host::loopback_up()
-            .map_err(|error| Stage::Network.fail("bring up the loopback", error.chain()))?;
+    if spec.own_ipc {
+        unshare(CloneFlags::CLONE_NEWIPC)
+            .map_err(|error| Stage::Namespaces.fail("make an IPC namespace", error))?;
     }
+    if !spec.network {
+        unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|error| Stage::Namespaces.fail("make a network namespace", error))?;
+        atalaya_sys::host::loopback_up()
+            .map_err(|error| Stage::Namespaces.fail("bring up the loopback", error.chain()))?;
+    }
+    credentials::show(&spec, &secrets)?;
+    drop(secrets);
     identity::become_user(&spec)?;
+    landlock::restrict(&spec)?;
     // The report must survive everything but the exec.
     nix::fcntl::fcntl(
         report,
         nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC),
     )
     .map_err(|error| Stage::Exec.fail("close the report on exec", error))?;
-    identity::execute(&spec)
+    // Rust ignores SIGPIPE, and a program would inherit that.
+    atalaya_sys::spawn::reset_signals();
+    let program = identity::prepare(&spec)?;
+    filter::install(&spec)?;
+    program.execute()
 }
 
 fn read_spec(fd: OwnedFd) -> io::Result<Spec> {

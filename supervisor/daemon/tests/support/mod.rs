@@ -388,6 +388,8 @@ pub fn play() {
             let _listener = std::net::TcpListener::bind(format!("127.0.0.1:{rest}")).unwrap();
             forever();
         }
+        "walls" => walls(),
+        "reach" => reach(rest),
         _ => assert!(roles::play(role, rest), "no such role: {role}"),
     }
 }
