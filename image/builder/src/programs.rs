@@ -8,7 +8,8 @@ use std::process::Command;
 
 /// Statically linked, so that it runs in the initrd, where nothing else is.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
-const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C panic=abort";
+/// For size: PID 1 is in memory all the time, and has no hot loop (1.7 MiB of PSS instead of 1.9).
+const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C panic=abort -C opt-level=s";
 
 pub struct Program {
     pub package: &'static str,
@@ -45,7 +46,7 @@ pub const STANDIN_RELEASE: Program = Program {
 /// The programs of the stand-in, beside its maker.
 pub const STANDIN_PARTS: [&str; 3] = ["standin-release", "mattermost", "mmctl"];
 
-pub const PROGRAMS: [Program; 8] = [
+pub const PROGRAMS: [Program; 9] = [
     installed("atalayad", "atalayad", "/usr/lib/atalaya/atalayad"),
     installed(
         "atalayad",
@@ -66,6 +67,11 @@ pub const PROGRAMS: [Program; 8] = [
         "atalaya-probe",
         "atalaya-probe",
         "/usr/lib/atalaya/atalaya-probe",
+    ),
+    installed(
+        "atalaya-console",
+        "atalaya-console",
+        "/usr/lib/atalaya/atalaya-console",
     ),
     installed("atalaya", "atalaya", "/usr/bin/atalaya"),
     STANDIN_RELEASE,

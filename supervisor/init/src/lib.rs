@@ -14,5 +14,6 @@ pub mod ending;
 pub mod failure;
 pub mod machine;
 pub mod reactor;
+pub mod resident;
 pub mod stage1;
 pub mod supervise;

@@ -144,6 +144,9 @@ impl Drop for Live {
     }
 }
 
+/// How long the log may take to reach the disk when init ends this process; it would wait a little longer.
+const LAST_LOG_LIMIT: Duration = Duration::from_secs(3);
+
 pub struct Supervisor {
     options: Options,
     system: System,
@@ -242,14 +245,15 @@ impl Supervisor {
                     self.look_at_room();
                     self.refresh();
                 }
-                // From init it comes when all is done, and nothing before that; alone, it is the wish to stop.
+                // From init it comes when a fresh atalayad is wished for, or when all is done: the units are init's, and
+                // what they said is written down. Alone, it is the wish to stop.
                 _ = terminate.recv() => {
-                    if self.ended.is_some() {
-                        return Ok(());
-                    }
-                    if self.link.is_alone() {
+                    if self.link.is_alone() && self.ended.is_none() {
                         self.end(Action::Halt, "SIGTERM");
+                        continue;
                     }
+                    self.hub.flush(LAST_LOG_LIMIT).await;
+                    return Ok(());
                 }
             }
         }

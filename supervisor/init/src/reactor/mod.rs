@@ -19,6 +19,8 @@ use crate::boot_record;
 use crate::console::Console;
 use crate::data;
 use crate::machine;
+use crate::resident;
+use crate::stage1::PROGRAM;
 use crate::supervise::statuses::Statuses;
 use crate::supervise::{Event, Supervise};
 use atalaya_sys::host::boottime_ms;
@@ -27,7 +29,6 @@ use control::Control;
 use drain::Drain;
 use link::Link;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::reboot::set_cad_enabled;
 use power::Buttons;
 use signal_hook::iterator::backend::SignalDelivery;
@@ -78,9 +79,13 @@ struct Reactor {
 
 /// Runs the machine from here to its end.
 pub fn run() -> ! {
+    let resident = resident::ensure(PROGRAM);
     let spare = Spare::new();
     let mut console = Console::new();
     console.say("init", "starting");
+    if let Err(error) = resident {
+        console.say("init", &format!("failed to run from memory: {error}"));
+    }
     let mut signals = watch_signals(&mut console);
     let watchdog = Feeder::take_over(&mut console);
     children::silence_standard_streams(&mut console);
@@ -92,10 +97,6 @@ pub fn run() -> ! {
             "init",
             &format!("failed to take over Ctrl-Alt-Del: {errno}"),
         );
-    }
-    // The way out must not need a disk that no longer answers: everything of this program stays in memory.
-    if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT) {
-        console.say("init", &format!("failed to stay in memory: {errno}"));
     }
     let (output, output_writer) = children::output_pipe(&mut console);
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

@@ -26,6 +26,7 @@ use slots::Slot;
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
+pub use switch::PROGRAM;
 
 /// Its presence makes this a stage 1.
 pub const MODULES: &str = "/etc/atalaya-stage1/modules";

@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// What the root's PID 1 is.
-const INIT: &str = "/usr/lib/atalaya/atalaya-init";
+pub const PROGRAM: &str = "/usr/lib/atalaya/atalaya-init";
 /// linux/magic.h; an initrd is one of the two.
 const RAMFS: FsType = FsType(0x8584_58f6);
 const TMPFS: FsType = FsType(0x0102_1994);
@@ -39,7 +39,7 @@ fn execute(watchdog: Option<&Watchdog>) -> Result<Infallible, Failure> {
         let number = watchdog.file().as_raw_fd();
         environment.push(text(&format!("{WATCHDOG_ENV}={number}")).at("environment")?);
     }
-    let program = text(INIT).at("start PID 1")?;
+    let program = text(PROGRAM).at("start PID 1")?;
     nix::unistd::execve(&program, &[&program], &environment).at("start PID 1")
 }
 

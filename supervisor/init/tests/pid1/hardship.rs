@@ -126,6 +126,17 @@ fn init_raises_its_own_limit_of_open_files() {
 }
 
 #[test]
+fn pid_1_needs_no_disk_for_its_own_program() {
+    let mut machine = Machine::start();
+    machine.connect_and_greet();
+    let program = std::fs::read_link(format!("/proc/{}/exe", machine.pid())).unwrap();
+    assert!(
+        program.to_string_lossy().starts_with("/memfd:atalaya-init"),
+        "{program:?}"
+    );
+}
+
+#[test]
 fn closed_standard_streams_at_the_start_harm_nothing() {
     let closed = "exec <&- >&- 2>&-";
     let mut machine = Machine::start_prepared(STANDIN, closed, Stdio::null());
