@@ -200,10 +200,21 @@ impl Ground {
     /// Waits until all these units are ready, or Done. Asks without a pause: use it where nothing else is measured.
     pub fn wait_ready(&self, count: usize) -> anyhow::Result<()> {
         let init = self.init()?;
-        self.until("all units to be ready", || {
+        let begun = Instant::now();
+        loop {
             let units = self.ask(init, "/v1/units").unwrap_or_default();
-            Ok((ready(&units) == count).then_some(()))
-        })
+            if ready(&units) == count {
+                return Ok(());
+            }
+            ensure!(
+                begun.elapsed() < LIMIT,
+                "{} of {count} units are ready; {}\n{}",
+                ready(&units),
+                first_reason(&units),
+                self.console()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// What the machine has said.
@@ -239,9 +250,18 @@ impl Ground {
     }
 }
 
+/// Why one that is not ready is not.
+fn first_reason(units: &Value) -> String {
+    let units = units["units"].as_array().into_iter().flatten();
+    let mut reasons = units.filter(|unit| unit["ready"] != true && unit["state"] != "Done");
+    reasons.next().map_or(String::new(), |unit| {
+        format!("{}: {}", unit["name"], unit["reason"])
+    })
+}
+
 /// How many units of an answer of `/v1/units` others may rely on.
 pub fn ready(units: &Value) -> usize {
-    let list = units.as_array().or_else(|| units["units"].as_array());
+    let list = units["units"].as_array();
     list.into_iter()
         .flatten()
         .filter(|unit| unit["ready"] == true || unit["state"] == "Done")
@@ -323,8 +343,9 @@ mod tests {
             {"name": "b", "state": "Done", "ready": false},
             {"name": "c", "state": "Starting", "ready": false},
         ]);
+        let units = json!({"units": units});
         assert_eq!(ready(&units), 2);
-        assert_eq!(ready(&json!({"units": units})), 2);
+        assert!(first_reason(&units).starts_with("\"c\""));
         assert_eq!(ready(&Value::Null), 0);
     }
 }

@@ -14,9 +14,11 @@ pub fn children(pid: i32) -> anyhow::Result<Vec<i32>> {
         .collect())
 }
 
-/// Its name.
+/// The name that it was called by: init executes itself anew from memory, which changes what the kernel calls it.
 pub fn name(pid: i32) -> anyhow::Result<String> {
-    Ok(read(pid, "comm")?.trim_end().to_owned())
+    let words = read(pid, "cmdline")?;
+    let program = words.split('\0').next().unwrap_or_default();
+    Ok(program.rsplit('/').next().unwrap_or_default().to_owned())
 }
 
 /// Its proportional set size in KiB.
