@@ -132,3 +132,22 @@ fn shipped_units_come_up_and_go_down_in_order() {
     is_ordered(&down, &["mattermost", "postgres"]);
     is_ordered(&down, &["edge", "networkd", "udevd"]);
 }
+
+/// A newcomer copies them.
+#[test]
+fn the_units_that_the_docs_show_are_possible() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/supervisor.md");
+    let text = std::fs::read_to_string(page).unwrap();
+    let files: Vec<&str> = text
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(!files.is_empty());
+    let mut units = shipped();
+    for (index, file) in files.into_iter().enumerate() {
+        let name = format!("shown-{index}");
+        units.push(parse_unit(&name, "docs/supervisor.md", file).unwrap());
+    }
+    System::new(units).unwrap();
+}

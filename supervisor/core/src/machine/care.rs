@@ -22,7 +22,7 @@ impl Machine {
 
     pub(super) fn end_care(&mut self, unit: &Unit, effects: &mut Vec<Effect>) {
         effects.push(Effect::StopReadiness { run: self.run });
-        if is_asked_whether_alive(unit) {
+        if self.state == State::Running && is_asked_whether_alive(unit) {
             effects.push(Effect::StopLiveness { run: self.run });
         }
         self.ready_since_ms = None;

@@ -107,8 +107,9 @@ impl Machine {
         }
         self.pid = None;
         self.last_exit = Some(status);
+        self.last_exit_oom = self.ran_out_of_memory();
         self.end_care(unit, effects);
-        let cause = self.cause_of(status);
+        let cause = self.last_end().unwrap_or_else(|| status.to_string());
         match &self.state {
             State::Starting(phase) => match (unit.kind, status.is_success(), *phase) {
                 (Kind::Oneshot, true, _) => {
@@ -170,14 +171,6 @@ impl Machine {
         }
     }
 
-    fn cause_of(&self, status: ExitStatus) -> String {
-        if self.ran_out_of_memory() {
-            format!("out of memory (cause=oom): {status}")
-        } else {
-            status.to_string()
-        }
-    }
-
     /// Between two runs: what the last one has left behind outlives SIGKILL. No run begins beside it.
     pub(super) fn on_left_behind(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         if self.occupied && self.deadline_ms.is_some_and(|deadline| deadline <= now_ms) {
@@ -199,7 +192,9 @@ impl Machine {
         run: u32,
         effects: &mut Vec<Effect>,
     ) {
-        if run != self.run || !self.occupied {
+        // While it is being forked nothing can be said of its cgroup.
+        let is_forking = self.state == State::Starting(StartPhase::Forking);
+        if run != self.run || !self.occupied || is_forking {
             return;
         }
         self.occupied = false;

@@ -35,6 +35,8 @@ pub struct Machine {
     pub(super) last_exit: Option<ExitStatus>,
     /// The run in which the kernel killed for lack of memory.
     pub(super) oom_run: Option<u32>,
+    /// Whether that was the run whose end is `last_exit`.
+    pub(super) last_exit_oom: bool,
     pub(super) reload: Option<UnderWay>,
     pub(super) reload_error: Option<String>,
     /// Failed liveness checks in a row.
@@ -77,6 +79,7 @@ impl Default for Machine {
             sandbox_error: None,
             last_exit: None,
             oom_run: None,
+            last_exit_oom: false,
             reload: None,
             reload_error: None,
             misses: 0,
@@ -135,6 +138,15 @@ impl Machine {
 
     pub fn last_exit(&self) -> Option<ExitStatus> {
         self.last_exit
+    }
+
+    /// How the last run that ended did end, in words.
+    pub fn last_end(&self) -> Option<String> {
+        let status = self.last_exit?;
+        Some(match self.last_exit_oom {
+            true => format!("out of memory (cause=oom): {status}"),
+            false => status.to_string(),
+        })
     }
 
     /// Whether the kernel killed for lack of memory in its last run.

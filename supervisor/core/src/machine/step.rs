@@ -238,6 +238,7 @@ impl Machine {
         pid: Option<i32>,
         effects: &mut Vec<Effect>,
     ) {
+        let was_known = self.pid.is_some();
         self.pid = pid;
         let run = self.run;
         effects.push(Effect::Persist);
@@ -277,8 +278,11 @@ impl Machine {
             } => {
                 self.extended_ms = 0;
                 *until_ms = now_ms.saturating_add(Self::stop_limit_ms(unit, *phase));
+                let phase = *phase;
                 if pid.is_none() {
                     effects.push(Effect::KillCgroup { run });
+                } else if !was_known {
+                    effects.push(self.pressure(unit, phase));
                 }
             }
             State::Stopped
@@ -289,6 +293,9 @@ impl Machine {
                 if self.occupied {
                     self.expect_empty(now_ms);
                     effects.push(Effect::KillCgroup { run });
+                } else {
+                    // What it waited for may have come meanwhile, and nobody says it again.
+                    self.leave_waiting(unit, now_ms, effects);
                 }
             }
         }

@@ -237,7 +237,9 @@ impl System {
                 Some(shutdown::Order::Tell { .. }) | None => {}
             },
             Input::Tick => {
-                for name in self.graph.order().to_vec() {
+                for name in self.due(now_ms) {
+                    // The time of one that it requires may just have come too.
+                    self.tell_requirements(now_ms, &name, &mut effects)?;
                     self.send(now_ms, &name, Event::Tick, &mut effects)?;
                 }
             }
@@ -245,6 +247,13 @@ impl System {
         self.settle(now_ms, &mut effects)?;
         self.take_replacement(now_ms, &mut effects)?;
         Ok(effects)
+    }
+
+    /// Those for which the time matters now, in the order of the graph.
+    fn due(&self, now_ms: u64) -> Vec<String> {
+        let is_due = |machine: &Machine| machine.deadline_ms().is_some_and(|at| at <= now_ms);
+        let due = self.units().filter(|(_, machine)| is_due(machine));
+        due.map(|(unit, _)| unit.name.clone()).collect()
     }
 
     fn adopt(
@@ -319,6 +328,7 @@ impl System {
         // What it needs may not be ready: the machine must know before it decides.
         let requirements = self.requirements_of(name);
         self.send(now_ms, name, Event::Requirements(requirements), effects)?;
+        self.tell_ground(now_ms, name, effects)?;
         self.send(now_ms, name, Event::Start, effects)
     }
 

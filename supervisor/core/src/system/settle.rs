@@ -12,9 +12,10 @@ impl System {
         for _ in 0..=self.members.len() * 4 {
             let before = effects.len();
             let mut told = self.tell_gone(now_ms, effects)?;
-            told |= self.tell_ground(now_ms, effects)?;
             for name in self.graph.order().to_vec() {
+                // In this order: whoever is allowed to start must not act on old news of what it requires.
                 told |= self.tell_requirements(now_ms, &name, effects)?;
+                told |= self.tell_ground(now_ms, &name, effects)?;
             }
             // What is sent to one in this pass changes no other's answer.
             let going = self.going();
@@ -29,26 +30,29 @@ impl System {
         Ok(())
     }
 
-    /// To units with data that have not heard how it is.
-    fn tell_ground(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Result<bool, Refusal> {
-        let news: Vec<(String, Option<String>)> = self
-            .members
-            .values()
-            .map(|member| (member, self.ground_of(&member.unit)))
-            .filter(|(member, ground)| member.machine.ground() != ground.as_deref())
-            .map(|(member, ground)| (member.unit.name.clone(), ground))
-            .collect();
-        for (name, ground) in &news {
-            self.send(now_ms, name, Event::Ground(ground.clone()), effects)?;
+    /// Whether the unit can use its data, if that has changed.
+    pub(super) fn tell_ground(
+        &mut self,
+        now_ms: u64,
+        name: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Result<bool, Refusal> {
+        let Some(member) = self.members.get(name) else {
+            return Ok(false);
+        };
+        let ground = self.ground_of(&member.unit);
+        if member.machine.ground() == ground.as_deref() {
+            return Ok(false);
         }
-        Ok(!news.is_empty())
+        self.send(now_ms, name, Event::Ground(ground), effects)?;
+        Ok(true)
     }
 
     /// Why `unit` has no use of its data now.
     pub(super) fn ground_of(&self, unit: &Unit) -> Option<String> {
         let ground = self.ground.as_ref()?;
         let (writes, reads) = (&unit.sandbox.data, &unit.sandbox.data_read);
-        let lacks_data = !ground.data && !(writes.is_empty() && reads.is_empty());
+        let lacks_data = !ground.data && (!writes.is_empty() || !reads.is_empty());
         let lacks_space = !ground.space && !writes.is_empty();
         (lacks_data || lacks_space).then(|| ground.why.clone())
     }
@@ -80,7 +84,7 @@ impl System {
         Ok(told)
     }
 
-    fn tell_requirements(
+    pub(super) fn tell_requirements(
         &mut self,
         now_ms: u64,
         name: &str,
