@@ -1,0 +1,362 @@
+//! The program on a terminal of its own (a pty): what it sends, what a person then sees, and that it waits for nobody.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // what a test needs is not only in #[test]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use atalaya_sys::screen;
+use serde_json::{Value, json};
+
+/// A loaded machine with two cores is slow; nothing waits so long unless it is broken.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A terminal as a person has it: shows what comes, and answers where its cursor is, unless it is dumb.
+struct Person {
+    shown: Arc<Mutex<vt100::Parser>>,
+    sent: Arc<Mutex<Vec<u8>>>,
+    keys: File,
+    /// So that the terminal stays while the program is away.
+    _slave: OwnedFd,
+    device: String,
+}
+
+impl Person {
+    fn new(rows: u16, columns: u16, answers: bool) -> Self {
+        let pair = nix::pty::openpty(None, None).unwrap();
+        let device = nix::unistd::ttyname(&pair.slave).unwrap();
+        let shown = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let keys = File::from(pair.master);
+        let mut master = keys.try_clone().unwrap();
+        let (parser, bytes) = (Arc::clone(&shown), Arc::clone(&sent));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count) = master.read(&mut buffer) {
+                let part = &buffer[..count];
+                parser.lock().unwrap().process(part);
+                bytes.lock().unwrap().extend_from_slice(part);
+                if answers && part.windows(4).any(|window| window == b"\x1b[6n") {
+                    let answer = format!("\x1b[{rows};{columns}R");
+                    master.write_all(answer.as_bytes()).unwrap();
+                }
+            }
+        });
+        Self {
+            shown,
+            sent,
+            keys,
+            _slave: pair.slave,
+            device: device.to_string_lossy().into_owned(),
+        }
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        self.keys.write_all(keys).unwrap();
+    }
+
+    fn rows(&self) -> Vec<String> {
+        let parser = self.shown.lock().unwrap();
+        let (_, columns) = parser.screen().size();
+        parser
+            .screen()
+            .rows(0, columns)
+            .map(|row| row.trim_end().to_owned())
+            .collect()
+    }
+
+    fn wait(&self, what: &str, is: impl Fn(&str) -> bool) -> String {
+        wait(what, || {
+            let text = self.rows().join("\n");
+            is(&text).then_some(text)
+        })
+    }
+
+    fn sent(&self) -> Vec<u8> {
+        self.sent.lock().unwrap().clone()
+    }
+}
+
+fn wait<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(begin.elapsed() < LIMIT, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A supervisor that answers what it is told to, and counts.
+struct Supervisor {
+    answer: Arc<Mutex<Value>>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Supervisor {
+    fn start(socket: &Path) -> Self {
+        let listener = UnixListener::bind(socket).unwrap();
+        let answer = Arc::new(Mutex::new(status()));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (body, requests) = (Arc::clone(&answer), Arc::clone(&asked));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut buffer = [0; 1024];
+                let count = stream.read(&mut buffer).unwrap();
+                let request = String::from_utf8_lossy(&buffer[..count]).into_owned();
+                requests
+                    .lock()
+                    .unwrap()
+                    .push(request.lines().next().unwrap_or_default().to_owned());
+                let body = body.lock().unwrap().to_string();
+                let answer =
+                    format!("HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n{body}");
+                // The program may have ended.
+                drop(stream.write_all(answer.as_bytes()));
+            }
+        });
+        Self { answer, asked }
+    }
+
+    fn change(&self, key: &str, value: Value) {
+        self.answer.lock().unwrap()[key] = value;
+    }
+
+    /// Waits until the program has heard what is answered now.
+    fn wait_asked(&self) {
+        let before = self.asked.lock().unwrap().len();
+        wait("two more questions", || {
+            (self.asked.lock().unwrap().len() >= before + 2).then_some(())
+        });
+    }
+}
+
+fn status() -> Value {
+    json!({
+        "state": "ready", "admit": true, "wrong": [], "version": "0.1.0", "build": "0123456789ab", "slot": "a",
+        "mattermost": "11.7.9", "site": "https://10.0.2.15", "addresses": ["10.0.2.15"], "ca_sha256": "AB:".repeat(31) + "AB",
+        "first_log_in": "correct-horse", "data": true, "time": "2026-11-22T19:05:12.123Z", "zone": "UTC", "up_ms": 240_000,
+        "units": [{ "name": "postgres", "state": "Running", "ready": true, "words": "ready", "run": 1,
+                    "running_for_ms": 240_000, "usage": { "cpu_us": 5, "memory": 14 << 20, "tasks": 3 } }],
+        "messages": [{ "t": "2026-11-22T19:05:12.123Z", "text": "postgres: ready" }],
+    })
+}
+
+struct Stage {
+    directory: tempfile::TempDir,
+    supervisor: Supervisor,
+    person: Person,
+    program: Child,
+}
+
+impl Stage {
+    fn new(kind: &str, rows: u16, columns: u16, answers: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        let supervisor = Supervisor::start(&socket);
+        let person = Person::new(rows, columns, answers);
+        let program = Command::new(env!("CARGO_BIN_EXE_atalaya-console"))
+            .args([&format!("--{kind}"), &person.device])
+            .arg("--socket")
+            .arg(&socket)
+            .arg("--locks")
+            .arg(directory.path())
+            .spawn()
+            .unwrap();
+        Self {
+            directory,
+            supervisor,
+            person,
+            program,
+        }
+    }
+
+    fn is_taken(&self) -> bool {
+        let name = self.person.device.rsplit('/').next().unwrap();
+        screen::is_taken(self.directory.path(), name)
+    }
+
+    fn terminate(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.program.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        let status = wait("the program's end", || self.program.try_wait().unwrap());
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // It may have ended.
+        drop(self.program.kill());
+        drop(self.program.wait());
+    }
+}
+
+#[test]
+fn a_serial_line_gets_nothing_before_a_key_and_a_screen_after_it() {
+    let mut stage = Stage::new("line", 24, 80, true);
+    stage.supervisor.wait_asked();
+    assert_eq!(stage.person.sent(), b"", "nobody has asked for anything");
+    assert!(!stage.is_taken());
+    stage.person.press(b"\r");
+    let text = stage
+        .person
+        .wait("the picture", |text| text.contains("plain lines"));
+    assert!(stage.is_taken(), "others leave it alone now");
+    for wanted in [
+        "READY",
+        "https://10.0.2.15",
+        "admin  correct-horse",
+        "postgres",
+        "2026-11-22 19:05:12 UTC",
+    ] {
+        assert!(text.contains(wanted), "{wanted}:\n{text}");
+    }
+    // What changes is seen, what is wrong first.
+    stage.supervisor.change(
+        "wrong",
+        json!(["PostgreSQL has failed while it ran: exit status 1."]),
+    );
+    stage.person.wait("what is wrong", |text| {
+        text.contains("WRONG  PostgreSQL has failed")
+    });
+    // Other pages, and back to plain lines.
+    stage.person.press(b"\t");
+    stage.person.wait("the services", |text| {
+        text.contains("Since, why") && text.contains("ready, for 4 minutes")
+    });
+    stage.person.press(b"\x1b[C");
+    stage.person.wait("the messages", |text| {
+        text.contains("19:05:12 postgres: ready")
+    });
+    stage.person.press(b"q");
+    wait("plain again", || (!stage.is_taken()).then_some(()));
+    assert!(
+        !stage
+            .person
+            .shown
+            .lock()
+            .unwrap()
+            .screen()
+            .alternate_screen()
+    );
+    let asked = stage.supervisor.asked.lock().unwrap().clone();
+    assert!(
+        asked
+            .iter()
+            .all(|request| request == "GET /v1/screen HTTP/1.0"),
+        "it only looks: {asked:?}"
+    );
+    stage.terminate();
+}
+
+#[test]
+fn a_dumb_line_is_asked_once_and_left_alone() {
+    let mut stage = Stage::new("line", 24, 80, false);
+    stage.supervisor.wait_asked();
+    stage.person.press(b"\r");
+    wait("the question", || {
+        (!stage.person.sent().is_empty()).then_some(())
+    });
+    // A key, a second without an answer, and two more looks at the supervisor later nothing has come of it.
+    stage.supervisor.wait_asked();
+    let sent = String::from_utf8(stage.person.sent()).unwrap();
+    assert!(
+        sent.ends_with("\u{1b}[6n\u{1b}8"),
+        "only the question: {sent:?}"
+    );
+    assert!(!stage.is_taken());
+    stage.terminate();
+}
+
+#[test]
+fn the_machines_screen_is_given_back_for_the_end_of_the_machine() {
+    let mut stage = Stage::new("screen", 25, 80, true);
+    let text = stage
+        .person
+        .wait("the picture", |text| text.contains("READY"));
+    assert!(
+        !text.contains("plain lines"),
+        "there is nothing behind it: {text}"
+    );
+    assert!(stage.is_taken());
+    stage.supervisor.change("stopping", json!("reboot"));
+    wait("given back", || (!stage.is_taken()).then_some(()));
+    stage
+        .person
+        .wait("an empty page", |text| text.trim().is_empty());
+    stage.supervisor.change("stopping", Value::Null);
+    stage
+        .person
+        .wait("the picture again", |text| text.contains("READY"));
+    stage.terminate();
+    assert!(!stage.is_taken());
+    stage
+        .person
+        .wait("an empty page", |text| text.trim().is_empty());
+    assert!(!stage.person.shown.lock().unwrap().screen().hide_cursor());
+}
+
+#[test]
+fn a_stopped_terminal_stops_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    let supervisor = Supervisor::start(&socket);
+    // Nobody reads this one: it takes a few kilobytes and then nothing more, as after Ctrl-S.
+    let stopped = nix::pty::openpty(None, None).unwrap();
+    let stopped_device = nix::unistd::ttyname(&stopped.slave).unwrap();
+    let filler = File::from(stopped.slave.try_clone().unwrap());
+    nix::fcntl::fcntl(
+        &filler,
+        nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+    )
+    .unwrap();
+    while (&filler).write(&[b'x'; 4096]).is_ok() {}
+    let mut person = Person::new(24, 80, true);
+    let program = Command::new(env!("CARGO_BIN_EXE_atalaya-console"))
+        .args([
+            "--screen",
+            &stopped_device.to_string_lossy(),
+            "--line",
+            &person.device,
+        ])
+        .arg("--socket")
+        .arg(&socket)
+        .arg("--locks")
+        .arg(directory.path())
+        .spawn()
+        .unwrap();
+    supervisor.wait_asked();
+    person.press(b"\r");
+    person.wait("the picture on the other", |text| text.contains("READY"));
+    supervisor.change("state", json!("later"));
+    supervisor.change("admit", json!(false));
+    person.wait("what changes", |text| text.contains("NOT READY: later"));
+    let mut stage = Stage {
+        directory,
+        supervisor,
+        person,
+        program,
+    };
+    stage.terminate();
+}
+
+#[test]
+fn a_small_terminal_is_drawn_too() {
+    let mut stage = Stage::new("line", 10, 40, true);
+    stage.supervisor.wait_asked();
+    stage.person.press(b"\r");
+    let text = stage
+        .person
+        .wait("the picture", |text| text.contains("READY"));
+    assert!(text.contains("Address      https://10.0.2.15"), "{text}");
+    assert_eq!(stage.person.rows().len(), 10);
+    stage.terminate();
+}
