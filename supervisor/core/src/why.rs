@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use crate::machine::{
-    AfterStop, Desired, ExitStatus, Machine, Requirements, Stage, StartPhase, State, StopPhase,
+    AfterStop, Desired, Machine, Requirements, Stage, StartPhase, State, StopPhase,
 };
 use crate::system::System;
 use crate::unit::{Kind, RestartPolicy, SignalName, Unit};
@@ -194,7 +194,7 @@ fn stopped(unit: &Unit, machine: &Machine, system: &System) -> String {
     if system.end().is_some() {
         return format!("{who} is stopped: the machine is being stopped.");
     }
-    let ended = machine.last_exit().map(|status| how(status));
+    let ended = machine.last_end();
     match (machine.desired(), machine.run(), ended) {
         (Desired::Up, _, Some(ended)) => {
             let policy = match unit.restart.policy {
@@ -309,12 +309,11 @@ fn after_stop(then: &AfterStop) -> Option<String> {
 
 /// What came before this run, when it was not asked for.
 fn former_run(unit: &Unit, machine: &Machine) -> Option<String> {
-    let status = machine.last_exit().filter(|_| unit.kind == Kind::Service)?;
+    let ended = machine.last_end().filter(|_| unit.kind == Kind::Service)?;
     (machine.run() > 1).then(|| {
         format!(
-            "This is its run number {}; the one before ended with {}.",
+            "This is its run number {}; the one before ended: {ended}.",
             machine.run(),
-            how(status)
         )
     })
 }
@@ -369,10 +368,6 @@ fn at(stage: Stage) -> &'static str {
         Stage::Run => "while it ran",
         Stage::Stop => "when it was stopped",
     }
-}
-
-fn how(status: ExitStatus) -> String {
-    status.to_string()
 }
 
 /// Those that must stop before it, in words.

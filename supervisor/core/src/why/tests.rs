@@ -1,5 +1,6 @@
 use super::*;
 use crate::machine::Event;
+use crate::machine::ExitStatus;
 use crate::system::Input;
 use crate::unit::parse_unit;
 
