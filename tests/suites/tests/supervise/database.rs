@@ -32,7 +32,7 @@ pub fn a_killed_backend_means_recovering_and_no_restart(of: &mut Supervise) -> a
     let mark = of.vm.status().events().len();
     of.vm.agent()?.kill(stopped.pid, SIGSTOP)?;
     of.vm.agent()?.kill(victim.pid, SIGKILL)?;
-    let recovering = wait_reason(&of.vm, mark, "postgres", "recover", RECOVERY);
+    let recovering = wait_reason(&of.vm, mark, "postgres", "rejecting", RECOVERY);
     let closed = eventually("the edge to refuse", RECOVERY, || {
         Ok((of.client.get("/api/v4/users/me")?.status == 503).then_some(()))
     });
@@ -48,7 +48,9 @@ pub fn a_killed_backend_means_recovering_and_no_restart(of: &mut Supervise) -> a
         "{recovering:?}"
     );
     ensure!(
-        shown.as_ref().is_ok_and(|shown| shown.contains("recover")),
+        shown
+            .as_ref()
+            .is_ok_and(|shown| shown.contains("rejecting")),
         "`atalaya status` does not say it: {shown:?}"
     );
     check_untouched(&before, &after?, &[])?;
