@@ -37,7 +37,7 @@ impl Options {
         let mut options = Self {
             units: "/usr/lib/atalaya/units".into(),
             run: "/run/atalaya".into(),
-            data: (!absent).then(|| "/data".into()),
+            data: Some("/data".into()),
             cgroup: "/sys/fs/cgroup".into(),
             sandbox: "/usr/lib/atalaya/atalaya-sandbox".into(),
             shell: "/usr/lib/atalaya/private/sh".into(),
@@ -66,6 +66,9 @@ impl Options {
                 "--no-consoles" => options.consoles = false,
                 _ => bail!("unknown argument {flag}"),
             }
+        }
+        if absent {
+            options.data = None;
         }
         options.slot =
             read_slot(&options.run.join("boot.json")).unwrap_or_else(|| "none".to_owned());

@@ -95,6 +95,10 @@ pub fn describe(machine: &Machine) -> String {
         State::Starting(_) => "starting".to_owned(),
         State::Running if machine.is_ready() => "ready".to_owned(),
         State::Running if reason.is_empty() => "running, not ready".to_owned(),
+        // pg_isready's word for a server that replays its log.
+        State::Running if reason.ends_with("rejecting connections") => {
+            format!("recovering ({reason})")
+        }
         State::Running => format!("running, not ready: {reason}"),
         State::Stopping { .. } => "stopping".to_owned(),
         State::Backoff { .. } => format!("will be started again ({reason})"),

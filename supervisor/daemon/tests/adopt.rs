@@ -186,7 +186,12 @@ fn sockets_and_stop_orders_survive_a_death_at_every_step() {
         assert_eq!(order.pid, Some(pid_of(&view)), "{fuse}");
         assert_eq!(order.cgroup, format!("above.{}", view["run"]));
         assert_eq!(
-            (order.signal, order.timeout_ms, order.then, order.then_timeout_ms),
+            (
+                order.signal,
+                order.timeout_ms,
+                order.then,
+                order.then_timeout_ms
+            ),
             (2, 7_000, 3, 3_000)
         );
         assert!(order.level > lower.level, "{order:?} {lower:?}");
@@ -226,7 +231,9 @@ fn no_connection_is_refused_over_the_death_of_the_listener_and_of_atalayad() {
             if round % 2 == 0 {
                 init.kill_daemon();
             }
-            init.until_unit("unit", |view| view["ready"] == true && view["run"] == round + 1);
+            init.until_unit("unit", |view| {
+                view["ready"] == true && view["run"] == round + 1
+            });
         }
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(client.join().unwrap() > 100);
@@ -245,7 +252,10 @@ fn a_hanging_atalayad_is_killed_and_its_successor_takes_over() {
     signal(init.daemon, 19);
     init.until("the hanging one is replaced", |init| init.deaths == 1);
     let after = init.until_unit("unit", |view| view["ready"] == true);
-    assert_eq!((pid_of(&before), &before["run"]), (pid_of(&after), &after["run"]));
+    assert_eq!(
+        (pid_of(&before), &before["run"]),
+        (pid_of(&after), &after["run"])
+    );
     init.end();
 }
 
@@ -255,11 +265,18 @@ fn what_was_said_while_there_was_no_atalayad_is_told_by_init() {
     ground.unit("unit", &format!("{SLEEPER}[ready]\nkind = \"notify\"\n"));
     let mut init = Init::new(&ground);
     let before = init.until_unit("unit", |view| view["pid"].is_i64());
-    let memory = nix::sys::memfd::memfd_create(c"drained", nix::sys::memfd::MFdFlags::empty()).unwrap();
+    let memory =
+        nix::sys::memfd::memfd_create(c"drained", nix::sys::memfd::MFdFlags::empty()).unwrap();
     nix::unistd::write(&memory, b"in between\n").unwrap();
     let name = || "run/unit.1".to_owned();
     init.meanwhile = vec![
-        (FromInit::Drained { name: name(), dropped: 7 }, vec![memory]),
+        (
+            FromInit::Drained {
+                name: name(),
+                dropped: 7,
+            },
+            vec![memory],
+        ),
         (
             FromInit::Notified {
                 name: name(),
@@ -274,7 +291,10 @@ fn what_was_said_while_there_was_no_atalayad_is_told_by_init() {
     assert_eq!(view["says"], "while you were out");
     let log = ground.log("unit");
     assert!(log.contains(&"in between".to_owned()), "{log:#?}");
-    assert!(log.iter().any(|line| line.starts_with("7 bytes")), "{log:#?}");
+    assert!(
+        log.iter().any(|line| line.starts_with("7 bytes")),
+        "{log:#?}"
+    );
     init.end();
 }
 
@@ -299,7 +319,9 @@ fn stored_descriptors_survive_the_unit_and_atalayad_and_go_with_a_stop_on_purpos
     assert_eq!(second["stored"], 1);
     init.post("/v1/units/unit/stop");
     init.until_unit("unit", |view| view["state"] == "Stopped");
-    init.until("nothing is stored", |init| !init.kept.contains_key("store/unit"));
+    init.until("nothing is stored", |init| {
+        !init.kept.contains_key("store/unit")
+    });
     init.post("/v1/units/unit/start");
     init.until_unit("unit", |view| view["says"] == "count 0");
     init.end();
@@ -308,7 +330,10 @@ fn stored_descriptors_survive_the_unit_and_atalayad_and_go_with_a_stop_on_purpos
 #[test]
 fn what_another_version_has_written_is_neither_used_nor_deleted() {
     let ground = Ground::new();
-    ground.unit("unit", &format!("{SLEEPER}[restart]\nmin_ms = 10\nlimit = 2\n"));
+    ground.unit(
+        "unit",
+        &format!("{SLEEPER}[restart]\nmin_ms = 10\nlimit = 2\n"),
+    );
     let mut init = Init::new(&ground);
     let before = init.until_unit("unit", |view| view["ready"] == true);
     let newer = "{\"version\":99,\"machine\":{\"state\":\"Dreaming\"}}".to_owned();
@@ -322,11 +347,17 @@ fn what_another_version_has_written_is_neither_used_nor_deleted() {
     init.post("/v1/units/unit/start");
     let failed = init.until_unit("unit", |view| view["state"] == "Failed");
     let words = failed["words"].as_str().unwrap();
-    assert!(words.contains("another version") && words.contains("unit.1"), "{words}");
+    assert!(
+        words.contains("another version") && words.contains("unit.1"),
+        "{words}"
+    );
     let pids = atalaya_sys::cgroup::Cgroup::at(ground.cgroup.join("units/unit.1")).pids();
     assert_eq!(pids.unwrap(), [pid_of(&before)]);
     let said = ground.log("atalayad").join("\n");
-    assert!(said.contains("version 99") && said.contains("version 2"), "{said}");
+    assert!(
+        said.contains("version 99") && said.contains("version 2"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -334,18 +365,93 @@ fn the_deadline_of_a_start_begins_anew_at_adoption() {
     let ground = Ground::new();
     ground.unit(
         "unit",
-        &format!("{SLEEPER}[ready]\nkind = \"notify\"\ntimeout_s = 4\n[restart]\npolicy = \"never\"\n"),
+        &format!(
+            "{SLEEPER}[ready]\nkind = \"notify\"\ntimeout_s = 4\n[restart]\npolicy = \"never\"\n"
+        ),
     );
     let mut init = Init::new(&ground);
     init.until_unit("unit", |view| view["pid"].is_i64());
     // Longer without a supervisor than the start may take.
     signal(init.daemon, 19);
     let begin = Instant::now();
-    init.until("longer than its limit", |_| begin.elapsed() > Duration::from_millis(4_500));
+    init.until("longer than its limit", |_| {
+        begin.elapsed() > Duration::from_millis(4_500)
+    });
     init.kill_daemon();
     let adopted = Instant::now();
     init.until_unit("unit", |view| view["state"] == "Starting");
     init.until_unit("unit", |view| view["state"] == "Failed");
     assert!(adopted.elapsed() > Duration::from_secs(3));
     init.end();
+}
+
+/// A backend that is stopped, and then takes its time to die, as one that waits for a disk.
+fn wait_for_a_slow_death(under_the_next: bool) {
+    use nix::sys::ptrace;
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    let ground = Ground::new();
+    ground.unit(
+        "unit",
+        "type = \"service\"\nexec = [\"/bin/sh\", \"-c\", \"setsid sleep 1006 & exec sleep 1007\"]\n[restart]\nmin_ms = 10\n",
+    );
+    let mut init = Init::new(&ground);
+    let before = init.until_unit("unit", |view| view["ready"] == true);
+    let cgroup = atalaya_sys::cgroup::Cgroup::at(ground.cgroup.join("units/unit.1"));
+    let mut backend = 0;
+    init.until("both sleep", |_| {
+        let sleeps = |pid: &i32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n")
+        };
+        let pids = cgroup.pids().unwrap();
+        backend = *pids
+            .iter()
+            .find(|pid| **pid != pid_of(&before))
+            .unwrap_or(&0);
+        pids.len() == 2 && pids.iter().all(sleeps)
+    });
+    signal(backend, 19);
+    let backend = nix::unistd::Pid::from_raw(backend);
+    // On its way out it stops once more, until this test lets it go. (A second SIGKILL would let it go, too.)
+    ptrace::seize(backend, ptrace::Options::PTRACE_O_TRACEEXIT).unwrap();
+    if under_the_next {
+        signal(init.daemon, 19);
+        signal(pid_of(&before), 9);
+        init.until("the exit is seen", |init| !init.exits.is_empty());
+        init.kill_daemon();
+    } else {
+        signal(pid_of(&before), 9);
+    }
+    let waits = |view: &serde_json::Value| view["state"] == "Backoff" && view["run"] == 1;
+    init.until_unit("unit", waits);
+    // Much longer than its pause.
+    let begin = Instant::now();
+    init.until("a second", |_| begin.elapsed() > Duration::from_secs(1));
+    assert!(cgroup.populated().unwrap());
+    let view = ground.view("unit").unwrap();
+    assert!(waits(&view), "{view:#}");
+    // It may end now.
+    loop {
+        match waitpid(backend, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)).unwrap() {
+            WaitStatus::PtraceEvent(_, _, event)
+                if event == ptrace::Event::PTRACE_EVENT_EXIT as i32 =>
+            {
+                break;
+            }
+            _ => assert!(begin.elapsed() < Duration::from_secs(8)),
+        }
+    }
+    ptrace::detach(backend, None).unwrap();
+    init.until_unit("unit", |view| view["run"] == 2 && view["ready"] == true);
+    init.until("it is gone", |_| !cgroup.path().exists());
+    init.end();
+}
+
+#[test]
+fn no_run_starts_while_a_process_of_the_former_one_lives() {
+    wait_for_a_slow_death(false);
+}
+
+#[test]
+fn no_run_starts_under_the_next_atalayad_while_a_process_of_the_former_one_lives() {
+    wait_for_a_slow_death(true);
 }

@@ -64,6 +64,15 @@ impl Supervisor {
         }
     }
 
+    /// How it stands with the room on /data, in one word.
+    pub(super) fn room(&self) -> &'static str {
+        match self.footing.level {
+            Level::Enough => "enough",
+            Level::Low => "low",
+            Level::Out => "out",
+        }
+    }
+
     /// Every two seconds.
     pub(super) fn look_at_room(&mut self) {
         let now = boottime_ms();

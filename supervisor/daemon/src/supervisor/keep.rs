@@ -69,7 +69,12 @@ impl Supervisor {
         fds.extend(live.pidfd.as_ref().map(AsFd::as_fd));
         let stop = self.stop_order(name, live);
         if let Some(errors) = &live.errors {
-            self.keep(errors_record(name, run), String::new(), None, &[errors.as_fd()]);
+            self.keep(
+                errors_record(name, run),
+                String::new(),
+                None,
+                &[errors.as_fd()],
+            );
         }
         self.keep(run_record(name, run), String::new(), stop, &fds);
     }

@@ -138,7 +138,10 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        for task in (self.tasks.iter()).chain(&self.readiness).chain(&self.liveness) {
+        for task in (self.tasks.iter())
+            .chain(&self.readiness)
+            .chain(&self.liveness)
+        {
             task.abort();
         }
     }

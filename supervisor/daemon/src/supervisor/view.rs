@@ -49,6 +49,7 @@ impl Supervisor {
             "seed": facts.seed,
             "probe_user": facts.probe_user,
             "data": self.options.data.is_some(),
+            "room": self.room(),
             "disk": self.footing.room.map(|room| json!({ "total": room.total, "free": room.free })),
             "last_boot": self.hub.last_boot(),
             "time": wall_now(),
@@ -110,7 +111,7 @@ impl Supervisor {
             "reason": machine.reason(),
             "pid": machine.pid(),
             "run": machine.run(),
-            "last_exit": machine.last_exit().map(|status| status.to_string()),
+            "last_exit": machine.last_end(),
             "says": live.and_then(|live| live.words.as_deref()),
             "reloading": machine.is_reloading(),
             "listens": (self.sockets.get(&unit.name)).map(|sockets| {

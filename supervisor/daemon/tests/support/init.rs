@@ -186,7 +186,10 @@ impl<'a> Init<'a> {
         let (_, units) = self.ground.request("GET", "/v1/units").unwrap_or_default();
         let units: serde_json::Value = serde_json::from_str(&units).unwrap_or_default();
         for unit in units["units"].as_array().into_iter().flatten() {
-            eprintln!("{} {} {} run {}", unit["name"], unit["state"], unit["words"], unit["run"]);
+            eprintln!(
+                "{} {} {} run {}",
+                unit["name"], unit["state"], unit["words"], unit["run"]
+            );
         }
         let said = self.ground.log("atalayad");
         panic!("never: {what}: {:#?} {said:#?}", self.kept.keys());

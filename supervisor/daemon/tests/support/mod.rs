@@ -109,9 +109,14 @@ impl Ground {
     }
 
     pub fn start(&self) -> Alone<'_> {
+        self.start_with(&[])
+    }
+
+    pub fn start_with(&self, environment: &[(&str, &str)]) -> Alone<'_> {
         let child = Command::new(ATALAYAD)
             .args(self.arguments())
             .arg("--no-init")
+            .envs(environment.iter().copied())
             .spawn()
             .unwrap();
         Alone {
@@ -386,6 +391,13 @@ pub fn play() {
         }
         "tcp" => {
             let _listener = std::net::TcpListener::bind(format!("127.0.0.1:{rest}")).unwrap();
+            forever();
+        }
+        // Speaks as syslog(3) does, and stays.
+        "syslog" => {
+            let socket = UnixDatagram::unbound().unwrap();
+            let message = b"<11>Nov 22 19:02:10 prog[7]: it broke";
+            socket.send_to(message, rest).unwrap();
             forever();
         }
         "walls" => walls(),

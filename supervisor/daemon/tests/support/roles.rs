@@ -49,6 +49,16 @@ pub fn play(role: &str, rest: &str) -> bool {
         "listening" => listening(),
         // Reads its configuration, slowly, whenever it gets SIGHUP: /mnt/reloading is there while it does.
         "reloading" => reloading(rest),
+        // A task of a runtime panics, as atalayad's might.
+        "panicking" => {
+            atalayad::panics::end_at_once();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            let task = runtime.spawn(async { panic!("half done") });
+            drop(runtime.block_on(task));
+            println!("it went on");
+        }
         _ => return false,
     }
     true
