@@ -28,11 +28,10 @@ pub fn settle(client: &Client, name: &str, verb: &str) -> Result<(Value, bool)> 
         let is_new = verb != "restart" || run(&unit) > before;
         match (verb, show::text(&unit, "state").as_str()) {
             ("reset", _) => return Ok((unit, true)),
+            ("reload", _) if is("reloading") => {}
             ("reload", _) => {
-                if !is("reloading") {
-                    let failed = !show::text(&unit, "reason").is_empty();
-                    return Ok((unit, !failed));
-                }
+                let failed = !show::text(&unit, "reason").is_empty();
+                return Ok((unit, !failed));
             }
             ("stop", "Stopped") => return Ok((unit, true)),
             ("stop", _) => {}
