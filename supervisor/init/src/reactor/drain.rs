@@ -6,21 +6,20 @@ use crate::supervise::kept::Kept;
 use crate::supervise::meanwhile::{LOG_LIMIT, Meanwhile, parse_note};
 use atalaya_sys::notify;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::read;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The order of descriptors in a run's record, as atalayad keeps them; its pidfd comes third and is not read.
-const LOG: usize = 0;
-const NOTIFY: usize = 1;
 /// Per socket and round, so that a babbling unit cannot keep PID 1 from the rest.
 const MESSAGES: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    Open,
-    /// Nothing more will come; it would be ready for ever.
+    Log,
+    Notify,
+    /// Nothing more will come, or it is for nobody to read (a pidfd): it would be ready for ever.
     Finished,
 }
 
@@ -55,20 +54,11 @@ impl Drain {
             let source = self
                 .seen
                 .entry((name.to_owned(), place))
-                .or_insert_with(|| {
-                    // atalayad's own ends do not block either; should this fail, the descriptor is left alone.
-                    match fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)) {
-                        Ok(_) => Source::Open,
-                        Err(_) => Source::Finished,
-                    }
-                });
-            if *source == Source::Finished {
-                continue;
-            }
-            let goes_on = if place == LOG {
-                drain_log(name, fd, &mut self.buffer, meanwhile)
-            } else {
-                drain_notes(name, fd, meanwhile)
+                .or_insert_with(|| assess(fd));
+            let goes_on = match source {
+                Source::Log => drain_log(name, fd, &mut self.buffer, meanwhile),
+                Source::Notify => drain_notes(name, fd, meanwhile),
+                Source::Finished => continue,
             };
             if !goes_on {
                 *source = Source::Finished;
@@ -77,23 +67,31 @@ impl Drain {
     }
 }
 
-/// Both log pipes (`err/` holds that of stderr alone) and the notify socket.
+/// What the records of runs hold; `err/` is that of a pipe for stderr alone.
 fn runs(kept: &Kept<OwnedFd>) -> impl Iterator<Item = (&str, usize, BorrowedFd<'_>)> {
     kept.all()
         .filter(|(name, _)| name.starts_with("run/") || name.starts_with("err/"))
         .flat_map(|(name, record)| {
-            let places = if name.starts_with("err/") {
-                LOG + 1
-            } else {
-                NOTIFY + 1
-            };
-            record
-                .fds
-                .iter()
-                .take(places)
-                .enumerate()
-                .map(move |(place, fd)| (name.as_str(), place, fd.as_fd()))
+            let fds = record.fds.iter().enumerate();
+            fds.map(move |(place, fd)| (name.as_str(), place, fd.as_fd()))
         })
+}
+
+/// A run's pipe is its log, its socket is for notify messages. atalayad's own ends do not block either; one that might is left
+/// alone.
+fn assess(fd: BorrowedFd<'_>) -> Source {
+    let kind = fstat(fd).map_or(SFlag::empty(), |status| {
+        SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT
+    });
+    let source = match kind {
+        SFlag::S_IFIFO => Source::Log,
+        SFlag::S_IFSOCK => Source::Notify,
+        _ => return Source::Finished,
+    };
+    match fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)) {
+        Ok(_) => source,
+        Err(_) => Source::Finished,
+    }
 }
 
 /// Whether more may come.

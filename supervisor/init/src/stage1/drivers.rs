@@ -10,10 +10,15 @@ use crate::reactor::children::start_self;
 use crate::stage1::MODULES;
 use atalaya_sys::{Error, modules};
 use std::collections::VecDeque;
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 
 /// The data's file system (2 s under full emulation), and what a power button needs.
 const IN_BACKGROUND: [&str; 3] = ["xfs", "evdev", "button"];
+
+/// What the kernel's command line says of a module reaches only those that are built in, and those that modprobe loads.
+/// A restart must not disarm the watchdog: it is there for the restart that hangs.
+const PARAMETERS: [(&str, &CStr); 1] = [("watchdog", c"stop_on_reboot=0")];
 
 /// The modules that are not loaded yet.
 pub struct Drivers {
@@ -46,13 +51,20 @@ impl Drivers {
             }
             return true;
         }
-        if let Err(error) = modules::load(&path, c"")
+        if let Err(error) = modules::load(&path, parameters(module_name(&path)))
             && !is_absent_hardware(&error)
         {
             console.say("stage 1: drivers", &error.chain());
         }
         true
     }
+}
+
+fn parameters(module: &str) -> &'static CStr {
+    PARAMETERS
+        .iter()
+        .find(|(name, _)| *name == module)
+        .map_or(c"", |(_, parameters)| parameters)
 }
 
 fn module_name(path: &Path) -> &str {
@@ -91,6 +103,11 @@ mod tests {
         assert_eq!(module_name(Path::new("/modules/xfs.ko.xz")), "xfs");
         assert_eq!(module_name(Path::new("/a/evdev.ko")), "evdev");
         assert_eq!(module_name(Path::new("/")), "");
+        assert_eq!(
+            parameters(module_name(Path::new("/modules/watchdog.ko.xz"))),
+            c"stop_on_reboot=0"
+        );
+        assert_eq!(parameters("softdog"), c"");
     }
 
     #[test]
