@@ -95,3 +95,22 @@ fn nobody_gets_more_than_needed() {
         );
     }
 }
+
+/// Whatever goes wrong in a unit stays in it.
+#[test]
+fn every_unit_is_limited_and_nobody_is_privileged() {
+    for unit in units() {
+        let (name, limits) = (&unit.name, &unit.resources);
+        assert!(!unit.sandbox.privileged, "{name}");
+        assert!(limits.memory_max.is_some(), "{name}");
+        assert!(limits.tasks_max.is_some(), "{name}");
+        assert!(limits.cpu_weight.is_some(), "{name}");
+        assert!(limits.io_weight.is_some(), "{name}");
+        // Out of memory a backend dies and the server recovers.
+        assert_eq!(limits.memory_oom_group, name != "postgres", "{name}");
+        let locks = ["postgres", "initdb"].contains(&name.as_str());
+        assert_eq!(unit.sandbox.machine_ipc, locks, "{name}");
+        let root = ["udevd", "udev-trigger", "seed"].contains(&name.as_str());
+        assert_eq!(unit.user == "root", root, "{name}");
+    }
+}

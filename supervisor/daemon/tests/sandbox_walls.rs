@@ -227,6 +227,15 @@ fn nothing_of_the_machine_can_be_written_but_what_is_named() {
     assert!(reason.contains("run/missing"), "{reason}");
 }
 
+#[test]
+fn what_is_said_to_syslog_has_somebody_to_hear_it() {
+    let ground = Ground::new();
+    says(
+        &run(&ground, USER, "test -S /dev/log && echo there"),
+        &["there"],
+    );
+}
+
 fn lines_that_say<'a>(lines: &'a [String], word: &str) -> Vec<&'a str> {
     let lines = lines.iter().map(String::as_str);
     lines.filter(|line| line.contains(word)).collect()

@@ -2,11 +2,13 @@
 //! Knows nothing of how a machine is reached: the caller gives it a way to read a file there.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
-use atalaya_core::unit::{MemoryMax, Unit};
+use atalaya_core::unit::{MemoryMax, Unit, parse_unit};
 
 /// Numbers of linux/capability.h for the capabilities that shipped units have.
-const CAPABILITIES: [(&str, u32); 12] = [
+const CAPABILITIES: [(&str, u32); 14] = [
     ("CAP_CHOWN", 0),
     ("CAP_DAC_OVERRIDE", 1),
     ("CAP_FOWNER", 3),
@@ -16,6 +18,8 @@ const CAPABILITIES: [(&str, u32); 12] = [
     ("CAP_NET_RAW", 13),
     ("CAP_SYS_MODULE", 16),
     ("CAP_SYS_RAWIO", 17),
+    ("CAP_SYS_CHROOT", 18),
+    ("CAP_SYS_PTRACE", 19),
     ("CAP_SYS_ADMIN", 21),
     ("CAP_SYS_TIME", 25),
     ("CAP_MKNOD", 27),
@@ -30,6 +34,28 @@ pub struct Machine<'a> {
     pub namespaces: &'a BTreeMap<String, String>,
     /// Bytes.
     pub memory: u64,
+}
+
+/// All that runs and is shipped, read from the overlays' unit files; the tests' own agent is not.
+///
+/// # Errors
+/// A file cannot be read or is not valid.
+pub fn shipped(project: &Path) -> anyhow::Result<Vec<Unit>> {
+    let mut units = Vec::new();
+    for overlay in fs::read_dir(project.join("overlays"))? {
+        let overlay = overlay?;
+        let directory = overlay.path().join("usr/lib/atalaya/units");
+        if overlay.file_name() == "test" || !directory.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(directory)? {
+            let path = file?.path();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let text = fs::read_to_string(&path)?;
+            units.push(parse_unit(&name, &path.to_string_lossy(), &text)?);
+        }
+    }
+    Ok(units)
 }
 
 /// A unit's main process and how to read of it: file below /proc/PID, and the target of a link there.
@@ -88,10 +114,12 @@ fn compare_rights(unit: &Unit, machine: Machine<'_>, status: &str, found: &mut D
         words.map(str::to_owned).collect::<Vec<_>>()
     };
     let user = machine.passwd.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        (fields.first() == Some(&unit.user.as_str())).then(|| (fields[2].to_owned(), fields[3].to_owned()))
+        let mut fields = line.split(':');
+        let ids = (fields.next() == Some(&unit.user)).then(|| (fields.nth(1), fields.next()));
+        ids.map(|(uid, gid)| (uid.unwrap_or_default(), gid.unwrap_or_default()))
     });
     let (uid, gid) = user.unwrap_or_default();
+    let (uid, gid) = (uid.to_owned(), gid.to_owned());
     found.note("user ids", vec![uid; 4], field("Uid:"));
     found.note("group ids", vec![gid; 4], field("Gid:"));
     if unit.groups.is_empty() {
@@ -103,12 +131,13 @@ fn compare_rights(unit: &Unit, machine: Machine<'_>, status: &str, found: &mut D
     });
     let set = format!("{:016x}", bits.sum::<u64>());
     for name in ["CapEff:", "CapPrm:", "CapBnd:", "CapInh:", "CapAmb:"] {
-        // Root's own programs keep what the bounding set leaves, whatever the ambient set says.
         found.note(name, vec![set.clone()], field(name));
     }
     found.note("NoNewPrivs", vec!["1".to_owned()], field("NoNewPrivs:"));
     found.note("Seccomp", vec!["2".to_owned()], field("Seccomp:"));
-    let filters = field("Seccomp_filters:").first().and_then(|count| count.parse().ok());
+    let filters = field("Seccomp_filters:")
+        .first()
+        .and_then(|count| count.parse().ok());
     found.note("two filters at least", true, filters.unwrap_or(0) >= 2);
 }
 
@@ -123,7 +152,9 @@ fn compare_mounts(unit: &Unit, mountinfo: &str, found: &mut Differences) {
         }
     }
     let has = |point: &str, option: &str| {
-        mounts.get(point).is_some_and(|(options, _)| options.contains(&option))
+        mounts
+            .get(point)
+            .is_some_and(|(options, _)| options.contains(&option))
     };
     let writable: Vec<&str> = unit
         .runtime_directories
@@ -142,17 +173,33 @@ fn compare_mounts(unit: &Unit, mountinfo: &str, found: &mut Differences) {
     });
     let open: Vec<&str> = open.map(|(point, _)| *point).collect();
     found.note("writable besides", Vec::new(), open);
-    let invisible = mounts.get("/proc").is_some_and(|(_, kind)| kind.contains("hidepid=invisible"));
+    let invisible = mounts
+        .get("/proc")
+        .is_some_and(|(_, kind)| kind.contains("hidepid=invisible"));
     found.note("/proc hides others", !unit.sandbox.all_processes, invisible);
-    let private = mounts.get("/dev").is_some_and(|(_, kind)| kind.starts_with("tmpfs"));
+    let private = mounts
+        .get("/dev")
+        .is_some_and(|(_, kind)| kind.starts_with("tmpfs"));
     found.note("private /dev", !unit.sandbox.devices, private);
     found.note("private /tmp", true, has("/tmp", "noexec"));
     for mount in unit.sandbox.data.iter().chain(&unit.sandbox.data_read) {
         let may = unit.sandbox.exec_paths.contains(&mount.path);
-        found.note(&format!("{} is executable", mount.path), may, !has(&mount.path, "noexec"));
-        found.note(&format!("{} without setuid", mount.path), true, has(&mount.path, "nosuid"));
+        found.note(
+            &format!("{} is executable", mount.path),
+            may,
+            !has(&mount.path, "noexec"),
+        );
+        found.note(
+            &format!("{} without setuid", mount.path),
+            true,
+            has(&mount.path, "nosuid"),
+        );
     }
-    found.note("/data is hidden", true, has("/data", "ro") && has("/data", "noexec"));
+    found.note(
+        "/data is hidden",
+        true,
+        has("/data", "ro") && has("/data", "noexec"),
+    );
 }
 
 fn compare_limits(
@@ -166,13 +213,20 @@ fn compare_limits(
         let mut words = line.unwrap_or_default().split_whitespace();
         words.nth(1).unwrap_or_default().to_owned()
     };
-    let nofile = unit.rlimits.iter().find(|(limit, _)| format!("{limit:?}") == "Nofile");
+    let nofile = unit
+        .rlimits
+        .iter()
+        .find(|(limit, _)| format!("{limit:?}") == "Nofile");
     let nofile = nofile.map_or(524_288, |(_, value)| *value);
     // The soft one is the program's to change.
     found.note("open files", nofile.to_string(), hard("Max open files"));
     found.note("core files", "0".to_owned(), hard("Max core file size"));
     let adjusted = (process.file)("oom_score_adj")?;
-    found.note("oom_score_adj", unit.oom_score_adj.to_string(), adjusted.trim().to_owned());
+    found.note(
+        "oom_score_adj",
+        unit.oom_score_adj.to_string(),
+        adjusted.trim().to_owned(),
+    );
     Ok(())
 }
 
@@ -192,13 +246,27 @@ fn compare_cgroup(
     // The kernel counts in pages.
     let pages = |limit: MemoryMax| (limit.bytes(machine.memory) / 4096 * 4096).to_string();
     compare("memory.max", resources.memory_max.map(pages));
-    compare("memory.oom.group", Some(u8::from(resources.memory_oom_group).to_string()));
-    compare("pids.max", resources.tasks_max.map(|tasks| tasks.to_string()));
-    compare("cpu.weight", resources.cpu_weight.map(|weight| weight.to_string()));
+    compare(
+        "memory.oom.group",
+        Some(u8::from(resources.memory_oom_group).to_string()),
+    );
+    compare(
+        "pids.max",
+        resources.tasks_max.map(|tasks| tasks.to_string()),
+    );
+    compare(
+        "cpu.weight",
+        resources.cpu_weight.map(|weight| weight.to_string()),
+    );
     let share = |percent: u32| format!("{} 100000", u64::from(percent) * 1000);
     compare("cpu.max", resources.cpu_percent.map(share));
     // Not every kernel shares disks by weight.
     if (process.cgroup)("io.weight").is_ok() {
-        compare("io.weight", resources.io_weight.map(|weight| format!("default {weight}")));
+        compare(
+            "io.weight",
+            resources
+                .io_weight
+                .map(|weight| format!("default {weight}")),
+        );
     }
 }

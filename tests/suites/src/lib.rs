@@ -5,6 +5,7 @@
 
 pub mod appliance;
 pub mod client;
+pub mod confined;
 pub mod disk;
 pub mod inside;
 pub mod place;

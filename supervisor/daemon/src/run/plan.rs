@@ -81,6 +81,7 @@ pub fn spec_for(options: &Options, unit: &Unit, run: u32) -> Result<Spec, String
             .collect(),
         privileged: sandbox.privileged,
         devices: sandbox.devices,
+        syslog: options.run.join("log.sock").to_string_lossy().into_owned(),
         network: sandbox.network,
         own_ipc: confined && !sandbox.machine_ipc,
         all_processes: sandbox.all_processes,

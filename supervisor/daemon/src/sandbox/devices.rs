@@ -11,7 +11,7 @@ use super::{Failure, Stage, held_path, hold, is_directory};
 /// The devices that everybody may use.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-pub(super) fn build() -> Result<(), Failure> {
+pub(super) fn build(syslog: &str) -> Result<(), Failure> {
     let fail = |error: atalaya_sys::Error| Stage::Mounts.fail("make a private /dev", error.chain());
     let io_fail = |error: std::io::Error| Stage::Mounts.fail("make a private /dev", error);
     let dev = Path::new("/dev");
@@ -47,6 +47,7 @@ pub(super) fn build() -> Result<(), Failure> {
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
         ("ptmx", "pts/ptmx"),
+        ("log", syslog),
         // Not bound: each atalayad makes its own socket there.
         ("log", "/run/atalaya/log.sock"),
     ] {

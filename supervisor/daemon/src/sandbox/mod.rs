@@ -54,6 +54,8 @@ pub struct Spec {
     pub capabilities: Vec<String>,
     pub privileged: bool,
     pub devices: bool,
+    /// Where /dev/log leads, unless the unit has the real /dev.
+    pub syslog: String,
     pub network: bool,
     /// System V and POSIX queues, semaphores and memory of its own.
     pub own_ipc: bool,

@@ -45,7 +45,7 @@ pub(super) fn build(spec: &Spec) -> Result<(), Failure> {
     mounts::tmpfs(Path::new("/tmp"), flags, "mode=1777,size=25%")
         .map_err(fail("make a private /tmp"))?;
     if !spec.devices {
-        devices::build()?;
+        devices::build(&spec.syslog)?;
     }
     show_processes(spec).map_err(fail("make a private /proc"))?;
     for (path, held) in spec.writable.iter().zip(&writable) {

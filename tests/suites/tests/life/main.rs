@@ -1,5 +1,6 @@
 //! The life of one appliance: a fresh disk, users, killed units, restarts, power off.
 
+mod confined;
 mod killed;
 
 use std::process::ExitCode;
@@ -46,6 +47,10 @@ fn main() -> ExitCode {
             step(
                 "every_unit_is_up_and_status_says_so",
                 every_unit_is_up_and_status_says_so,
+            ),
+            step(
+                "every_unit_is_as_confined_as_its_file_says",
+                confined::every_unit_is_as_confined_as_its_file_says,
             ),
             step("contract_suite", contract_suite),
             step("probe", probe),

@@ -151,6 +151,9 @@ fn entry(path: &Path, about: &Metadata) -> Entry {
         uid: about.uid(),
         gid: about.gid(),
         size: about.size(),
+        target: fs::read_link(path)
+            .ok()
+            .map(|target| target.to_string_lossy().into_owned()),
     }
 }
 

@@ -147,6 +147,9 @@ pub struct Entry {
     pub gid: u32,
     /// Bytes.
     pub size: u64,
+    /// Where a link leads; of a namespace in /proc its identity.
+    #[serde(default)]
+    pub target: Option<String>,
 }
 
 /// A process.
