@@ -75,7 +75,7 @@ impl Ground {
         ground.write(
             "usr/lib/atalaya/atalayad",
             &format!(
-                "#!/bin/sh\nBENCH_REPORT={} BENCH_NAME=atalayad BENCH_ROLE=launch exec {UNIT} /t/atalayad --no-consoles \
+                "#!/bin/sh\nATALAYA_DATA=present BENCH_REPORT={} BENCH_NAME=atalayad BENCH_ROLE=launch exec {UNIT} /t/atalayad --no-consoles \
                  --data /data \"$@\"\n",
                 ground.report
             ),
