@@ -272,7 +272,9 @@ fn parse_ago(text: &str) -> Option<i64> {
 /// A date, a time, or both; what is missing is today, or midnight.
 fn parse_local(text: &str, midnight: &Local) -> Option<Local> {
     let numbers = |text: &str, separator: char| -> Option<Vec<i32>> {
-        text.split(separator).map(|part| part.parse().ok()).collect()
+        text.split(separator)
+            .map(|part| part.parse().ok())
+            .collect()
     };
     let (date, time) = match text.split_once([' ', 'T']) {
         Some((date, time)) => (Some(date), Some(time)),
@@ -366,7 +368,10 @@ mod tests {
 
     #[test]
     fn no_line_can_do_anything_to_a_terminal() {
-        let said: String = (0..0x300).chain(0x2000..0x2100).filter_map(char::from_u32).collect();
+        let said: String = (0..0x300)
+            .chain(0x2000..0x2100)
+            .filter_map(char::from_u32)
+            .collect();
         let mut view = View {
             colours: false,
             boot: None,
@@ -382,9 +387,7 @@ mod tests {
 
     #[test]
     fn colours_are_for_terminals_and_a_new_boot_is_marked() {
-        let line = |boot: &str| {
-            json!({ "boot": boot, "t": "2026-01-31T12:00:00.000Z", "unit": "u", "level": "err", "line": "x" })
-        };
+        let line = |boot: &str| json!({ "boot": boot, "t": "2026-01-31T12:00:00.000Z", "unit": "u", "level": "err", "line": "x" });
         let mut plain = View {
             colours: false,
             boot: None,

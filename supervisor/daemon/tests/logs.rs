@@ -87,7 +87,10 @@ fn read(root: &Path, boot: &str, query: &Query) -> Vec<Value> {
 }
 
 fn texts(lines: &[Value]) -> Vec<&str> {
-    lines.iter().map(|line| line["line"].as_str().unwrap()).collect()
+    lines
+        .iter()
+        .map(|line| line["line"].as_str().unwrap())
+        .collect()
 }
 
 /// Every file below, in order.
@@ -128,7 +131,9 @@ fn both_streams_long_lines_and_every_byte_are_kept() {
             let megabyte = vec![b'm'; 1_000_000];
             to_out.write_all(&megabyte).unwrap();
             to_out.write_all(b"\n\x1b[31mred\x1b[0m\r\n").unwrap();
-            to_err.write_all(b"<3>bad \xff\xfe bytes\nno newline").unwrap();
+            to_err
+                .write_all(b"<3>bad \xff\xfe bytes\nno newline")
+                .unwrap();
         });
         tokio::time::timeout(LIMIT, pump).await.unwrap().unwrap();
         writer.join().unwrap();
@@ -136,7 +141,10 @@ fn both_streams_long_lines_and_every_byte_are_kept() {
     });
     let lines = read(root.path(), "one", &Query::default());
     let of = |stream: &str| -> Vec<&Value> {
-        lines.iter().filter(|line| line["stream"] == stream).collect()
+        lines
+            .iter()
+            .filter(|line| line["stream"] == stream)
+            .collect()
     };
     let out = of("stdout");
     assert_eq!(out[0]["line"].as_str().unwrap().len(), 1_000_000);
@@ -180,7 +188,10 @@ fn a_disk_that_stands_holds_up_no_writer_and_every_lost_line_is_counted() {
         hub.push("other", "while it stands");
         assert_eq!(hub.last_lines("other", 1), ["while it stands"]);
         let last = hub.last_lines("loud", 1);
-        assert_eq!(last, [format!("line {:06} of one that is in a hurry", LINES - 1)]);
+        assert_eq!(
+            last,
+            [format!("line {:06} of one that is in a hurry", LINES - 1)]
+        );
         gate.set(false);
         assert!(hub.flush(LIMIT).await);
         longest
@@ -189,7 +200,10 @@ fn a_disk_that_stands_holds_up_no_writer_and_every_lost_line_is_counted() {
     assert!(longest < Duration::from_secs(5), "{longest:?}");
     let lines = read(root.path(), "one", &Query::default());
     let texts = texts(&lines);
-    let kept = texts.iter().filter(|text| text.starts_with("line ")).count() as u64;
+    let kept = texts
+        .iter()
+        .filter(|text| text.starts_with("line "))
+        .count() as u64;
     let dropped: u64 = texts
         .iter()
         .filter_map(|text| text.strip_suffix(" were dropped: the disk took them too slowly"))
@@ -249,7 +263,8 @@ fn a_writer_that_is_killed_at_any_moment_loses_nothing_that_was_synced() {
         promised.push((boot, synced.unwrap()));
         // What the disk holds of the open segment may also be cut anywhere behind what was synced: here in a line.
         if let Some(open) = files(root.path()).iter().rev().find(|path| {
-            path.extension().is_some_and(|extension| extension == "jsonl")
+            path.extension()
+                .is_some_and(|extension| extension == "jsonl")
         }) {
             let mut file = fs::OpenOptions::new().append(true).open(open).unwrap();
             file.write_all(b"{\"t\":\"2026-11-22T1").unwrap();
@@ -274,7 +289,10 @@ fn a_writer_that_is_killed_at_any_moment_loses_nothing_that_was_synced() {
             !name.ends_with(".new") && (!name.ends_with(".jsonl") || name.contains("-last/"))
         })
     });
-    assert_eq!(read(root.path(), "none", &Query::default()).len(), lines.len());
+    assert_eq!(
+        read(root.path(), "none", &Query::default()).len(),
+        lines.len()
+    );
     drop(hub);
 }
 
@@ -302,7 +320,8 @@ fn the_budget_holds_the_oldest_go_and_a_newer_versions_stay() {
     let newer = root.path().join("000001-from-the-future");
     fs::create_dir(&newer).unwrap();
     let mut file = File::create(newer.join("000001.jsonl")).unwrap();
-    file.write_all(b"{\"atalaya_log\":3}\nunreadable\n").unwrap();
+    file.write_all(b"{\"atalaya_log\":3}\nunreadable\n")
+        .unwrap();
     let mut bounds = small();
     bounds.budget.bytes = 96 << 10;
     // Text that does not compress to nothing.
@@ -339,7 +358,12 @@ fn the_budget_holds_the_oldest_go_and_a_newer_versions_stay() {
         wait("the log to fit its budget", fits);
     }
     let lines = read(root.path(), "c", &Query::default());
-    assert!(lines.last().unwrap()["line"].as_str().unwrap().starts_with("c999 "));
+    assert!(
+        lines.last().unwrap()["line"]
+            .as_str()
+            .unwrap()
+            .starts_with("c999 ")
+    );
     assert!(!texts(&lines).iter().any(|text| text.starts_with("a0 ")));
     assert!(newer.join("000001.jsonl").exists());
 }
@@ -384,7 +408,14 @@ fn a_full_disk_costs_old_segments_first_and_no_line_is_there_twice() {
     // A disk of 256 KiB.
     let root = tempfile::tempdir().unwrap();
     let flags = nix::mount::MsFlags::empty();
-    nix::mount::mount(Some("tmpfs"), root.path(), Some("tmpfs"), flags, Some("size=256k")).unwrap();
+    nix::mount::mount(
+        Some("tmpfs"),
+        root.path(),
+        Some("tmpfs"),
+        flags,
+        Some("size=256k"),
+    )
+    .unwrap();
     let outcome = std::panic::catch_unwind(|| {
         let mut bounds = small();
         bounds.budget.bytes = 8 << 20;
@@ -394,7 +425,9 @@ fn a_full_disk_costs_old_segments_first_and_no_line_is_there_twice() {
         for number in 0..4000 {
             let noise: String = (0..20)
                 .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
                     format!("{state:016x}")
                 })
                 .collect();
@@ -402,20 +435,32 @@ fn a_full_disk_costs_old_segments_first_and_no_line_is_there_twice() {
             if number % 100 == 0 {
                 // The disk may need a moment to give something back.
                 wait("room in the queue", || {
-                    hub.snapshot(0).iter().map(|batch| batch.cost()).sum::<usize>() < 200 << 10
+                    hub.snapshot(0)
+                        .iter()
+                        .map(|batch| batch.cost())
+                        .sum::<usize>()
+                        < 200 << 10
                 });
             }
         }
         wait("the last line to be stored", || {
             let stored = read(root.path(), "one", &Query::default());
-            texts(&stored).last().is_some_and(|text| text.starts_with("3999 "))
+            texts(&stored)
+                .last()
+                .is_some_and(|text| text.starts_with("3999 "))
         });
         let stored = read(root.path(), "one", &Query::default());
-        let mut us: Vec<u64> = stored.iter().map(|line| line["us"].as_u64().unwrap()).collect();
+        let mut us: Vec<u64> = stored
+            .iter()
+            .map(|line| line["us"].as_u64().unwrap())
+            .collect();
         let count = us.len();
         us.dedup();
         assert!(us.is_sorted() && us.len() == count, "lines are there twice");
-        assert!(!texts(&stored)[0].starts_with("0 "), "nothing was given back");
+        assert!(
+            !texts(&stored)[0].starts_with("0 "),
+            "nothing was given back"
+        );
     });
     // What is written now may still hold it.
     nix::mount::umount2(root.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
@@ -432,7 +477,11 @@ fn the_last_lines_are_the_last_whatever_is_in_memory_and_what_on_disk() {
         runtime().block_on(async {
             for number in 0..300 {
                 let unit = if number % 3 == 0 { "three" } else { "u" };
-                let level = if number % 10 == 0 { Level::Err } else { Level::Info };
+                let level = if number % 10 == 0 {
+                    Level::Err
+                } else {
+                    Level::Info
+                };
                 hub.push_level(unit, level, &format!("{boot} {number}"));
                 if number == 200 {
                     assert!(hub.flush(LIMIT).await);

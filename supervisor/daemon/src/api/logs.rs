@@ -141,7 +141,11 @@ async fn boots(hub: Hub, turn: Turn) -> Response {
         // Who has asked may have gone.
         drop(done.send(boots));
     };
-    drop(std::thread::Builder::new().name("log-reader".to_owned()).spawn(read));
+    drop(
+        std::thread::Builder::new()
+            .name("log-reader".to_owned())
+            .spawn(read),
+    );
     let boots = answer.await.unwrap_or_default();
     axum::Json(serde_json::json!({ "boots": boots })).into_response()
 }
@@ -173,7 +177,11 @@ async fn send(hub: Hub, query: LogQuery, turn: Turn, sender: mpsc::Sender<Bytes>
         drop(turn);
         done.send(last).ok();
     };
-    drop(std::thread::Builder::new().name("log-reader".to_owned()).spawn(read));
+    drop(
+        std::thread::Builder::new()
+            .name("log-reader".to_owned())
+            .spawn(read),
+    );
     let Ok(mut last) = last.await else { return };
     if !query.follow {
         return;
@@ -193,12 +201,7 @@ async fn send(hub: Hub, query: LogQuery, turn: Turn, sender: mpsc::Sender<Bytes>
 }
 
 /// What has come behind `last`, from memory; false if nobody listens any more.
-async fn send_news(
-    hub: &Hub,
-    query: &Query,
-    last: &mut u64,
-    sender: &mpsc::Sender<Bytes>,
-) -> bool {
+async fn send_news(hub: &Hub, query: &Query, last: &mut u64, sender: &mpsc::Sender<Bytes>) -> bool {
     let mut chunk = Vec::new();
     if hub.has_forgotten(*last) {
         let line = serde_json::json!({

@@ -51,6 +51,8 @@ pub(super) enum Chore {
     },
     Begun(PathBuf),
     Closed(PathBuf),
+    /// The same, where a write has failed that could not be taken back.
+    Torn(PathBuf),
     /// The disk is full: half of what logs take is given back.
     Shrink,
     /// Others need the disk: all but the floor is given back.
@@ -155,10 +157,13 @@ impl Keeping {
                 self.keep_clock();
                 self.make_room(self.limit());
             }
+            // What cannot be compressed is read as it is, and tried again at the next start.
             Chore::Closed(path) => {
-                if self.open.as_deref() == Some(&*path) {
-                    self.open = None;
-                }
+                self.open.take_if(|open| *open == path);
+                compress(&path).ok();
+            }
+            Chore::Torn(path) => {
+                self.open.take_if(|open| *open == path);
                 self.mend(&path).ok();
             }
             Chore::Shrink => {
@@ -250,7 +255,9 @@ impl Keeping {
     /// A boot that has no segment left goes, with what was written down about it.
     fn remove_if_empty(&self, boot: &Path) {
         let is_open = self.open.as_deref().and_then(Path::parent) == Some(boot);
-        let newest = list_boots(&self.root).last().is_some_and(|last| last == boot);
+        let newest = list_boots(&self.root)
+            .last()
+            .is_some_and(|last| last == boot);
         if is_open || newest || !list_segments(boot).is_empty() {
             return;
         }

@@ -142,7 +142,8 @@ fn write_mark(path: &Path, next: u64) -> io::Result<()> {
 }
 
 pub(super) async fn pump(shared: Arc<Shared>, device: File, mark: PathBuf) {
-    #[allow(deprecated)] // its successor is unsafe, for types that lend a descriptor which is not theirs; a File does not
+    #[allow(deprecated)]
+    // its successor is unsafe, for types that lend a descriptor which is not theirs; a File does not
     let Ok(mut device) = AsyncFd::new(device) else {
         return;
     };

@@ -60,7 +60,10 @@ pub(super) fn look(places: &Places, root: Option<&Path>, boot: &str) -> (Cause, 
     }
     let earlier = root.and_then(|root| {
         let boots = list_boots(root);
-        boots.into_iter().rev().find(|path| boot_of(path) != Some(boot))
+        boots
+            .into_iter()
+            .rev()
+            .find(|path| boot_of(path) != Some(boot))
     });
     let words = list(&places.pstore, |path| path.is_file());
     let (last_lines, ended) = earlier.as_deref().map(read_last).unwrap_or_default();
@@ -106,7 +109,12 @@ pub(super) fn tell(cause: &Cause, mut offer: impl FnMut(Batch)) {
     };
     let mut say = |text: String| {
         let bytes = text.into_bytes();
-        offer(Batch::new("atalayad".into(), Stream::Atalayad, Some(level), bytes));
+        offer(Batch::new(
+            "atalayad".into(),
+            Stream::Atalayad,
+            Some(level),
+            bytes,
+        ));
     };
     say(format!("the last boot: {}", cause.words));
     if level == Level::Warning {
@@ -142,7 +150,12 @@ fn read_end(path: &Path, earlier: Option<&Path>, this: &str) -> Option<End> {
         troubles: record
             .get("troubles")
             .and_then(Value::as_array)
-            .map(|all| all.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+            .map(|all| {
+                all.iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect()
+            })
             .unwrap_or_default(),
     })
 }
@@ -190,9 +203,12 @@ fn read_kernel_words(files: &[PathBuf]) -> Vec<String> {
             let bytes = read_part(path, PSTORE_BYTES).ok()?;
             let text = String::from_utf8_lossy(&bytes).into_owned();
             let (head, rest) = text.split_once('\n')?;
-            let part = head.rsplit_once("Part").and_then(|(_, part)| part.trim().parse().ok());
+            let part = head
+                .rsplit_once("Part")
+                .and_then(|(_, part)| part.trim().parse().ok());
             // Oopses that the machine survived are no last words.
-            head.starts_with("Panic#").then(|| (part.unwrap_or(1), rest.to_owned()))
+            head.starts_with("Panic#")
+                .then(|| (part.unwrap_or(1), rest.to_owned()))
         })
         .collect();
     parts.sort_by_key(|(part, _)| std::cmp::Reverse(*part));
@@ -268,19 +284,20 @@ mod tests {
         let boots = crate::logs::list_boots(Some(&ground.logs()), "new");
         assert_eq!((boots[1].index, boots[1].boot.as_str()), (-1, "old"));
         assert_eq!(boots[1].cause.as_ref().unwrap().cause, Kind::PowerLoss);
-        assert_eq!(
-            boots[1].ended.as_deref(),
-            Some("2026-11-22T18:00:01.000Z")
-        );
+        assert_eq!(boots[1].ended.as_deref(), Some("2026-11-22T18:00:01.000Z"));
     }
 
     #[test]
     fn inits_record_and_the_watchdogs_flag_are_understood() {
         let ground = Ground::new();
         put(&ground.places.boot_record, br#"{"watchdog_reset":true}"#);
-        let record = br#"{"version":1,"action":"reboot","reason":"a command","boot_id":"old","time":1}"#;
+        let record =
+            br#"{"version":1,"action":"reboot","reason":"a command","boot_id":"old","time":1}"#;
         put(ground.places.end_record.as_deref().unwrap(), record);
-        assert_eq!(ground.look().0.words, "it was restarted in order: a command");
+        assert_eq!(
+            ground.look().0.words,
+            "it was restarted in order: a command"
+        );
         fs::remove_file(&ground.places.answer).unwrap();
         fs::remove_file(ground.places.end_record.as_deref().unwrap()).unwrap();
         assert_eq!(ground.look().0.cause, Kind::Watchdog);

@@ -211,7 +211,14 @@ impl Batch {
         worst
     }
 
-    fn write_line(&self, time: &str, us: u64, piece: &[u8], more: bool, out: &mut Vec<u8>) -> Level {
+    fn write_line(
+        &self,
+        time: &str,
+        us: u64,
+        piece: &[u8],
+        more: bool,
+        out: &mut Vec<u8>,
+    ) -> Level {
         let (level, piece) = match self.level {
             Some(level) => (level, piece),
             None => level::assess(piece),

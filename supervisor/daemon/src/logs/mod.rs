@@ -182,7 +182,12 @@ impl Hub {
         pipes: (OwnedFd, Option<OwnedFd>),
         heard: impl FnMut(&Batch) + Send + 'static,
     ) -> JoinHandle<()> {
-        let task = pump::pump(Arc::clone(&self.inner.shared), self.name(unit), pipes, heard);
+        let task = pump::pump(
+            Arc::clone(&self.inner.shared),
+            self.name(unit),
+            pipes,
+            heard,
+        );
         match &self.inner.pumps {
             Some(handle) => handle.spawn(task),
             None => tokio::spawn(task),
@@ -259,11 +264,13 @@ impl Hub {
         let (root, answer) = (self.inner.root.clone(), Arc::clone(&self.inner.last_boot));
         let work = move || {
             let (cause, is_news) = last_boot::look(&places, root.as_deref(), &boot);
+            *answer.lock().unwrap_or_else(PoisonError::into_inner) = LastBoot {
+                cause: Some(cause.clone()),
+                is_news,
+            };
             if is_news {
                 last_boot::tell(&cause, |batch| shared.offer_or_drop(batch));
             }
-            let cause = Some(cause);
-            *answer.lock().unwrap_or_else(PoisonError::into_inner) = LastBoot { cause, is_news };
         };
         match &self.inner.keeper {
             Some(keeper) => keeper.ask(Chore::Run(Box::new(work))),
@@ -306,7 +313,11 @@ impl Hub {
     }
 
     fn name(&self, unit: &str) -> Arc<str> {
-        let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self
+            .inner
+            .names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match names.get(unit) {
             Some(name) => Arc::clone(name),
             None => {

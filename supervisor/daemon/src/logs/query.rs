@@ -249,7 +249,10 @@ fn choose(boots: Vec<PathBuf>, this: &str, wanted: Option<&str>) -> (Vec<PathBuf
         let Some(back) = back.checked_sub(1) else {
             return (own, true);
         };
-        return (earlier.into_iter().rev().nth(back).into_iter().collect(), false);
+        return (
+            earlier.into_iter().rev().nth(back).into_iter().collect(),
+            false,
+        );
     }
     let chosen = boots
         .into_iter()
@@ -285,7 +288,9 @@ pub fn list_boots(root: Option<&Path>, this: &str) -> Vec<Boot> {
     let directories = root.map(list_directories).unwrap_or_default();
     for directory in directories.iter().rev() {
         let id = boot_of(directory).unwrap_or_default();
-        let began = list_segments(directory).first().and_then(|path| began(path));
+        let began = list_segments(directory)
+            .first()
+            .and_then(|path| began(path));
         if id == this {
             if let Some(own) = boots.first_mut() {
                 own.began = began;

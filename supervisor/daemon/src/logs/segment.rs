@@ -181,8 +181,7 @@ impl Reader {
 }
 
 pub fn is_compressed(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension == "zst")
+    path.extension().is_some_and(|extension| extension == "zst")
 }
 
 /// A stored line as it is served: with its boot, and otherwise untouched.

@@ -202,7 +202,7 @@ impl Store {
                 if open.file.set_len(open.bytes).is_ok() {
                     self.segment = Some(open);
                 } else {
-                    self.keeper.ask(Chore::Closed(open.path));
+                    self.keeper.ask(Chore::Torn(open.path));
                 }
                 Err(error)
             }
