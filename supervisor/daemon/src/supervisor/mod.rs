@@ -15,6 +15,7 @@ mod effects;
 mod facts;
 mod ground;
 mod keep;
+mod message;
 mod report;
 mod serve;
 mod start;
@@ -25,7 +26,6 @@ mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -33,119 +33,22 @@ use atalaya_core::link::{Action, FromInit, HEARTBEAT_MS, Source, Status, ToInit}
 use atalaya_core::machine::{Event, ExitStatus};
 use atalaya_core::system::{Input, System};
 use atalaya_sys::cgroup::Cgroup;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::sync::mpsc;
 
 use crate::clock::boottime_ms;
 use crate::console::Console;
 use crate::link::{self, Link};
 use crate::listen::Socket;
 use crate::logs::Hub;
-use crate::notify::Heard;
 use crate::options::Options;
-use crate::readiness::{Ask, Verdict};
 use crate::release::Release;
-use crate::run::{Failure, Prepared, parse_cgroup_name};
+use crate::run::parse_cgroup_name;
 use crate::status::{self, Port};
 use crate::units;
 
+use message::Live;
+pub use message::{FromRun, Message};
 pub use serve::{Answer, Request};
-
-/// What happens, as the owner hears of it.
-pub enum Message {
-    Run {
-        unit: String,
-        run: u32,
-        what: FromRun,
-    },
-    Request {
-        request: Request,
-        reply: oneshot::Sender<Answer>,
-    },
-    /// A thread has something to tell about /data.
-    Disk(ground::OnDisk),
-    /// All units are stopped, and what could be written of the log is.
-    Flushed { end: Action, reason: String },
-}
-
-/// What a task that watches one run has to tell.
-pub enum FromRun {
-    /// All that the run needs was made.
-    Prepared(Result<Box<Prepared>, Failure>),
-    /// The helper's report can be read.
-    Reported,
-    /// A message of sd_notify that is believed.
-    Notified(Heard),
-    /// The answer to a readiness check.
-    Answered(Verdict),
-    /// The answer to a liveness check.
-    Alive(Verdict),
-    /// A check wants a command run.
-    Ask(Ask),
-    /// The command of a reload has ended.
-    Reloaded(Option<String>),
-    /// The main process, which is another than the one that was started, has ended a while ago.
-    MainGone(i32),
-    /// The kernel's count of what happened to the run's memory has changed.
-    MemoryEvents,
-    /// The cgroup is empty.
-    Emptied,
-}
-
-/// The effects' side of a run that exists.
-struct Live {
-    run: u32,
-    /// The main process.
-    pid: Option<i32>,
-    pidfd: Option<OwnedFd>,
-    /// What is kept by init, to be kept again when the main process changes.
-    log: Option<OwnedFd>,
-    errors: Option<OwnedFd>,
-    notify: Option<Arc<OwnedFd>>,
-    report: Option<OwnedFd>,
-    /// Ended with the run.
-    tasks: Vec<AbortHandle>,
-    readiness: Option<AbortHandle>,
-    liveness: Option<AbortHandle>,
-    emptying: bool,
-    pump: Option<JoinHandle<()>>,
-    /// The unit's own words: STATUS=.
-    words: Option<String>,
-    /// Processes of it that the kernel has killed for lack of memory, as far as was told.
-    oom_kills: u64,
-}
-
-impl Live {
-    fn new(run: u32) -> Self {
-        Self {
-            run,
-            pid: None,
-            pidfd: None,
-            log: None,
-            errors: None,
-            notify: None,
-            report: None,
-            tasks: Vec::new(),
-            readiness: None,
-            liveness: None,
-            emptying: false,
-            pump: None,
-            words: None,
-            oom_kills: 0,
-        }
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        for task in (self.tasks.iter())
-            .chain(&self.readiness)
-            .chain(&self.liveness)
-        {
-            task.abort();
-        }
-    }
-}
 
 /// How long the log may take to reach the disk when init ends this process; it would wait a little longer.
 const LAST_LOG_LIMIT: Duration = Duration::from_secs(3);
