@@ -370,8 +370,10 @@ fn logs_are_found_by_unit_boot_and_time() {
     assert!(ask("unit=one").contains("words of one") && ask("unit=one").contains("long ago"));
     assert!(!ask("unit=one").contains("words of two"));
     assert!(ask("boot=-1").contains("long ago") && !ask("boot=-1").contains("words"));
-    assert!(!ask("boot=0").contains("long ago") && ask("boot=0").contains("words of two"));
+    // What the boot before has said last may be repeated there, but not as a line of that unit.
+    let long_ago = "\"line\":\"long ago\"";
+    assert!(!ask("boot=0").contains(long_ago) && ask("boot=0").contains("words of two"));
     assert!(ask("boot=0ld").contains("long ago"));
-    assert!(!ask("since=2002-01-01T00:00:00Z").contains("long ago"));
+    assert!(!ask("since=2002-01-01T00:00:00Z").contains(long_ago));
     atalayad.stop();
 }

@@ -94,6 +94,11 @@ pub(super) struct ConsoleLines {
 }
 
 impl ConsoleLines {
+    /// Whether every line is wanted, or the newest is enough.
+    pub(super) fn is_loud(&self) -> bool {
+        self.voice.loud.load(Ordering::Relaxed)
+    }
+
     pub(super) fn offer(&self, unit: &str, line: &str) {
         line.clone_into(
             &mut self
@@ -236,7 +241,8 @@ impl Supervisor {
             self.console.line(&line);
         }
         if let Some(cause) = self.hub.take_last_boot_news() {
-            self.console.line(&format!("the boot before this one: {}", cause.words));
+            self.console
+                .line(&format!("the boot before this one: {}", cause.words));
         }
         if opened || changed || now.saturating_sub(self.report.repeated_ms) >= REPEAT_MS {
             self.report.repeated_ms = now;
