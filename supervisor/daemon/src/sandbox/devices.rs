@@ -48,8 +48,6 @@ pub(super) fn build(syslog: &str) -> Result<(), Failure> {
         ("stderr", "/proc/self/fd/2"),
         ("ptmx", "pts/ptmx"),
         ("log", syslog),
-        // Not bound: each atalayad makes its own socket there.
-        ("log", "/run/atalaya/log.sock"),
     ] {
         symlink(target, dev.join(name)).map_err(io_fail)?;
     }
