@@ -1,7 +1,7 @@
 //! Lines for the person in front of the machine: every console the kernel uses, each behind a bounded buffer.
 //!
 //! A write never waits: a terminal stopped by Ctrl-S or a dead serial line must not stop PID 1. What does not fit is
-//! dropped, oldest first, and counted.
+//! dropped, oldest first, and counted. The same lines go to the kernel's log, from where atalayad takes them.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -14,11 +14,15 @@ use std::path::{Path, PathBuf};
 const LIMIT: usize = 16 * 1024;
 /// /dev/console is only the last of them; a screen and a serial line are both in front of somebody.
 const ACTIVE: &str = "/sys/class/tty/console/active";
+const KERNEL_LOG: &str = "/dev/kmsg";
+/// The kernel refuses longer records (LOG_LINE_MAX of kernel/printk/printk.c), in bytes.
+const RECORD_LIMIT: usize = 900;
 
 /// All consoles.
 #[derive(Debug, Default)]
 pub struct Console {
     screens: Vec<Screen>,
+    kernel_log: Option<File>,
 }
 
 /// One console, or nothing while it cannot be opened: lines then wait in its buffer.
@@ -42,7 +46,11 @@ impl Console {
         if screens.is_empty() {
             screens.push(Screen::open_at(PathBuf::from("/dev/console")));
         }
-        Self { screens }
+        Self {
+            screens,
+            // Writing there never waits. Without it the screens have the lines.
+            kernel_log: OpenOptions::new().write(true).open(KERNEL_LOG).ok(),
+        }
     }
 
     /// One line: time since power-on, stage, text.
@@ -50,6 +58,10 @@ impl Console {
         let now = atalaya_sys::host::boottime_ms();
         let line = format!("[{:>5}.{:03}] {stage}: {text}\n", now / 1000, now % 1000);
         self.write(line.as_bytes());
+        if let Some(log) = &mut self.kernel_log {
+            // One write is one record; one that is refused is only missing there.
+            log.write_all(&record(stage, text)).ok();
+        }
     }
 
     /// Bytes as they are (a child's output).
@@ -138,9 +150,26 @@ impl Screen {
     }
 }
 
+/// As the kernel's log takes it: facility daemon, informational, so that `quiet` keeps it off the screens.
+fn record(stage: &str, text: &str) -> Vec<u8> {
+    let mut record = format!("<30>init: {stage}: {text}");
+    let end = (0..=RECORD_LIMIT.min(record.len()))
+        .rev()
+        .find(|end| record.is_char_boundary(*end));
+    record.truncate(end.unwrap_or(0));
+    record.into_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_is_as_long_as_the_kernel_takes_it_and_whole_in_its_characters() {
+        assert_eq!(record("data", "ready"), b"<30>init: data: ready");
+        let long = record("data", &"\u{e9}".repeat(1000));
+        assert!(long.len() <= RECORD_LIMIT && std::str::from_utf8(&long).is_ok());
+    }
 
     #[test]
     fn a_console_that_does_not_take_anything_costs_a_bounded_buffer() {
@@ -151,6 +180,7 @@ mod tests {
         };
         let mut console = Console {
             screens: vec![stopped],
+            kernel_log: None,
         };
         for _ in 0..10_000 {
             console.say("test", "a line that nobody reads");

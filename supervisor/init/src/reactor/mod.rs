@@ -137,6 +137,10 @@ impl Reactor {
                 }
             }
         }
+        // Before reaping: what a process said last can be believed only while its cgroup can be read.
+        if self.supervise.drains() {
+            self.drain.turn(&self.link.kept, &mut self.link.meanwhile);
+        }
         self.reap();
         if ready {
             self.hear();
@@ -154,9 +158,6 @@ impl Reactor {
         }
         self.look_at_watched();
         self.dispatch(Event::Tick);
-        if self.supervise.drains() {
-            self.drain.turn(&self.link.kept, &mut self.link.meanwhile);
-        }
         let problem = self.link.send(&mut self.statuses);
         self.tell(problem);
         let lost = self.statuses.take_lost();

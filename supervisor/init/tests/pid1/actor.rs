@@ -4,7 +4,7 @@ use atalaya_sys::{pidfd, seqpacket};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, send, socket};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -28,14 +28,14 @@ fn act() {
             "long" => [b"STATUS=".to_vec(), vec![b'x'; 5000]].concat(),
             other => other.replace('|', "\n").into_bytes(),
         }),
-        "descriptor" => say_with_descriptor(),
+        "descriptor" => say_with_descriptor(&destination(), b"X_DESCRIPTOR=1"),
         "signals" => signal_pid_1(),
         "ask" => ask_init(),
         other => panic!("{other}"),
     }
 }
 
-fn destination() -> std::os::fd::OwnedFd {
+fn destination() -> OwnedFd {
     let socket = socket(
         AddressFamily::Unix,
         SockType::Datagram,
@@ -55,13 +55,14 @@ fn say(bytes: Vec<u8>) {
         send(socket.as_raw_fd(), &bytes, flags).unwrap(),
         bytes.len()
     );
+    // As systemd-notify does: whoever ends before the message is read can no longer be asked for its cgroup.
+    say_with_descriptor(&socket, b"BARRIER=1");
 }
 
 /// Waits until nobody holds the other end of what it sent along.
-fn say_with_descriptor() {
+fn say_with_descriptor(socket: &OwnedFd, bytes: &[u8]) {
     let (reader, writer) = nix::unistd::pipe().unwrap();
-    let socket = destination();
-    seqpacket::send_with_fds(socket.as_fd(), b"X_DESCRIPTOR=1", &[writer.as_fd()]).unwrap();
+    seqpacket::send_with_fds(socket.as_fd(), bytes, &[writer.as_fd()]).unwrap();
     drop(writer);
     assert_eq!(File::from(reader).read(&mut [0; 1]).unwrap(), 0);
 }

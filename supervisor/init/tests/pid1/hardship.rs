@@ -198,3 +198,19 @@ fn an_atalayad_that_panics_or_aborts_is_started_again() {
     }
     expect_healthy(&mut machine);
 }
+
+#[test]
+fn an_atalayad_that_hangs_is_killed_and_its_units_notice_nothing() {
+    let mut machine = Machine::start();
+    machine.connect_and_greet();
+    let ending = machine.start_unit("ending.1", "read line < /t/gate; exit 6");
+    let living = machine.start_unit("living.1", "read line < /t/never");
+    // From here on it says nothing: no heartbeat, as if it hung.
+    machine.wait_for_console("atalayad was silent for 30 s: killed");
+    machine.open_gate();
+    machine.connect();
+    assert_eq!(machine.greet()[0]["heard"]["deaths"], 1);
+    let exited = machine.heard_of("ending.1", &json!(ending));
+    assert_eq!(exited["status"], json!({"code": 6}));
+    assert_eq!(machine.command(json!({"alive": living}))["alive"], true);
+}
