@@ -122,7 +122,9 @@ impl System {
         let stop = self.stopping.contains(name);
         // What has no process need not wait for its turn, and must not start meanwhile.
         let is_up = match member.machine.state() {
-            State::Starting(_) | State::Running | State::Stopping { .. } | State::Done => true,
+            State::Starting(_) | State::Running | State::Stopping { .. } => true,
+            // Nothing stands on what runs by a timer.
+            State::Done => member.unit.timer.is_none(),
             State::Stopped | State::Waiting | State::Backoff { .. } | State::Failed { .. } => false,
         };
         if !(stop || (hold && !held)) || (is_up && self.is_needed(name)) {

@@ -67,9 +67,9 @@ fn a_timer_runs_its_one_shot_again_and_never_early() {
     assert_eq!(*pair.state(), State::Waiting);
     // Its requirement goes: the time counts from its return.
     let reason = "recovering".to_owned();
-    pair.of("db", Event::NotReady { run: 1, reason });
+    pair.tell("db", Event::NotReady { run: 1, reason });
     pair.at(100_000);
-    pair.of("db", Event::SaidReady { run: 1 });
+    pair.tell("db", Event::SaidReady { run: 1 });
     assert!(!spawns(&pair.at(109_999)));
     assert!(spawns(&pair.at(115_000)));
     work(&mut pair, 0);
@@ -88,6 +88,24 @@ fn a_timer_runs_its_one_shot_again_and_never_early() {
     work(&mut pair, 0);
     pair.input(Input::Stop("x".into()));
     assert!(!spawns(&pair.at(10_000_000)));
+    assert_eq!(*pair.state(), State::Stopped);
+}
+
+/// It is Done while others that it comes before are still being stopped.
+#[test]
+fn no_timer_fires_once_the_end_has_begun() {
+    let mut all = units(TIMED);
+    all.push(units("type = \"service\"\nafter = [\"x\"]\nstop = { timeout_s = 3600 }\n").remove(1));
+    all[2].name = "late".into();
+    all[2].requires.clear();
+    let mut pair = Pair::of(all);
+    pair.tell("late", Event::Spawned { run: 1, pid: 9 });
+    pair.tell("late", Event::Executed { run: 1 });
+    pair.at(15_000);
+    work(&mut pair, 0);
+    assert_eq!(*pair.state(), State::Done);
+    pair.input(Input::End(Action::Poweroff));
+    assert!(!spawns(&pair.at(3_000_000)));
     assert_eq!(*pair.state(), State::Stopped);
 }
 
@@ -143,7 +161,7 @@ fn new_files_are_taken_as_a_whole_or_not_at_all() {
     assert!(pair.system.unit("new").is_none());
     pair.end_run(0);
     let (run, status) = (1, ExitStatus::Code(0));
-    pair.of("db", Event::Exited { run, status });
+    pair.tell("db", Event::Exited { run, status });
     let name = "db".to_owned();
     let event = Event::Emptied { run };
     let last = pair.system.step(0, Input::Unit { unit: name, event });
@@ -160,7 +178,7 @@ fn new_files_are_taken_as_a_whole_or_not_at_all() {
         Event::Executed { run },
         Event::SaidReady { run },
     ] {
-        pair.of("new", event);
+        pair.tell("new", event);
     }
     assert!(
         matches!(pair.state(), State::Starting(_)),
@@ -207,7 +225,7 @@ fn the_end_is_told_once_and_the_first_wish_counts() {
     assert_eq!(pair.system.end(), Some(Action::Poweroff));
     pair.end_run(0);
     let (run, status) = (1, ExitStatus::Code(0));
-    pair.of("db", Event::Exited { run, status });
+    pair.tell("db", Event::Exited { run, status });
     let event = Event::Emptied { run };
     let unit = "db".to_owned();
     let last = pair.system.step(0, Input::Unit { unit, event }).unwrap();

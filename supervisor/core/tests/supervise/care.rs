@@ -97,11 +97,11 @@ fn nobody_is_blamed_for_what_it_requires() {
     pair.answer(Some("no answer"));
     pair.answer(Some("no answer"));
     let reason = "recovering".to_owned();
-    pair.of("db", Event::NotReady { run: 1, reason });
+    pair.tell("db", Event::NotReady { run: 1, reason });
     for _ in 0..20 {
         pair.answer(Some("no answer"));
     }
-    pair.of("db", Event::SaidReady { run: 1 });
+    pair.tell("db", Event::SaidReady { run: 1 });
     pair.answer(Some("no answer"));
     pair.answer(Some("no answer"));
     assert_eq!(
@@ -122,9 +122,9 @@ fn a_watchdog_begins_with_the_run_and_anew_with_its_requirement_and_another_atal
     pair.at(1800);
     assert_eq!(*pair.state(), State::Running);
     let reason = "recovering".to_owned();
-    pair.of("db", Event::NotReady { run: 1, reason });
+    pair.tell("db", Event::NotReady { run: 1, reason });
     pair.at(1_000_000);
-    pair.of("db", Event::SaidReady { run: 1 });
+    pair.tell("db", Event::SaidReady { run: 1 });
     pair.at(1_000_900);
     // Ten years without a supervisor are not its fault.
     pair.now_ms = 315_360_000_000;

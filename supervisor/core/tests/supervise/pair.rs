@@ -28,17 +28,21 @@ pub struct Pair {
 
 impl Pair {
     pub fn up(rest: &str) -> Self {
+        Self::of(units(rest))
+    }
+
+    pub fn of(units: Vec<Unit>) -> Self {
         let mut pair = Self {
-            system: System::new(units(rest)).unwrap(),
+            system: System::new(units).unwrap(),
             now_ms: 0,
             run: 1,
         };
         pair.input(Input::StartWanted);
         for name in ["db", "x"] {
             let run = 1;
-            pair.of(name, Event::Spawned { run, pid: 7 });
-            pair.of(name, Event::Executed { run });
-            pair.of(name, Event::SaidReady { run });
+            pair.tell(name, Event::Spawned { run, pid: 7 });
+            pair.tell(name, Event::Executed { run });
+            pair.tell(name, Event::SaidReady { run });
         }
         pair
     }
@@ -52,13 +56,13 @@ impl Pair {
         effects.into_iter().filter_map(of_x).collect()
     }
 
-    pub fn of(&mut self, name: &str, event: Event) -> Vec<UnitEffect> {
+    pub fn tell(&mut self, name: &str, event: Event) -> Vec<UnitEffect> {
         let unit = name.to_owned();
         self.input(Input::Unit { unit, event })
     }
 
     pub fn x(&mut self, event: Event) -> Vec<UnitEffect> {
-        self.of("x", event)
+        self.tell("x", event)
     }
 
     /// At `now_ms`, as atalayad would: only when it is wanted.

@@ -131,7 +131,9 @@ impl World {
                 assert!(asked.is_none_or(|asked| asked == *run));
             }
             UnitEffect::Reload { .. } => {
-                assert_eq!(*self.machine(name).state(), State::Running, "{name}");
+                // It may be stopped in the same step.
+                let was = before.unit(name).map(|(_, machine)| machine.state());
+                assert_eq!(was, Some(&State::Running), "{name} is to reload");
             }
             UnitEffect::Persist
             | UnitEffect::Signal { .. }

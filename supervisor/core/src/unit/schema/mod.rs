@@ -101,9 +101,10 @@ impl Unit {
     /// How long a stop may take in all, in milliseconds: the first signal, the second, SIGKILL. What is left after that
     /// cannot be killed, and nobody waits for it.
     pub fn stop_bound_ms(&self) -> u64 {
-        let second = match self.stop.then {
-            SignalName::Kill => 0,
-            _ => self.stop.then_timeout_s.saturating_mul(1000),
+        let second = if self.stop.then == SignalName::Kill {
+            0
+        } else {
+            self.stop.then_timeout_s.saturating_mul(1000)
         };
         (self.stop.timeout_s.saturating_mul(1000))
             .saturating_add(second)
