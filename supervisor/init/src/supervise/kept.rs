@@ -4,8 +4,8 @@
 use atalaya_core::link::{MAX_FDS, MAX_NAME, StopOrder};
 use std::collections::BTreeMap;
 
-/// A thousand units with a record each, and room for what belongs to none.
-const MAX_RECORDS: usize = 4096;
+/// A thousand units with five records each (unit, run, stderr, sockets, store), and room for what belongs to none.
+const MAX_RECORDS: usize = 8192;
 
 /// One record.
 #[derive(Debug)]
