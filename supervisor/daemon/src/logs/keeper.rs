@@ -367,6 +367,34 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_jumps_ten_years_either_way_deletes_nothing_and_old_age_does() {
+        let root = tempfile::tempdir().unwrap();
+        let budget = Budget {
+            age_ms: 1000,
+            ..Budget::SHIPPED
+        };
+        let kept = br#"{"version":1,"boot":"b","on_ms":10000,"boot_ms":0}"#;
+        crate::logs::put(&root.path().join("on.json"), kept);
+        let boot = root.path().join("000001-a");
+        fs::create_dir_all(&boot).unwrap();
+        fs::create_dir_all(root.path().join("000002-b")).unwrap();
+        let begun = [(2016, u64::MAX), (2036, u64::MAX), (2026, 5)];
+        for (number, (year, on_ms)) in begun.into_iter().enumerate() {
+            let text = format!(
+                "{{\"atalaya_log\":2,\"boot\":\"a\",\"on_ms\":{on_ms},\"t\":\"{year}-01-01T00:00:00.000Z\"}}\n"
+            );
+            let path = boot.join(format!("{:06}.jsonl", number + 1));
+            crate::logs::put(&path, text.as_bytes());
+        }
+        let on = OnClock::read(root.path(), "b");
+        let keeping = Keeping::new(root.path().into(), on, budget, &Keeper::new().0);
+        keeping.make_room(keeping.limit());
+        let left = list_segments(&boot);
+        let left: Vec<_> = left.iter().map(|path| number_of(path)).collect();
+        assert_eq!(left, [Some(1), Some(2)]);
+    }
+
+    #[test]
     fn a_crash_at_any_step_of_compressing_leaves_one_complete_segment() {
         let golden = include_bytes!("golden/version-2.jsonl");
         for step in 0..4 {

@@ -18,7 +18,9 @@ const DEVICE: &str = "/dev/kmsg";
 /// The kernel cuts a record there (CONSOLE_EXT_LOG_MAX, and a little).
 const RECORD_BYTES: usize = 16 << 10;
 const KERNEL: &str = "kernel";
-/// Whoever writes to /dev/kmsg is not the kernel; its facility says so.
+/// Whoever writes to /dev/kmsg is not the kernel; its facility says so. init does, before there is anybody else to tell.
+const INIT: &str = "init";
+const INIT_PREFIX: &[u8] = b"init: ";
 const OTHERS: &str = "kmsg";
 
 /// One record.
@@ -90,7 +92,7 @@ struct Source {
     mark: PathBuf,
     /// The number of the next one that was not seen yet.
     next: u64,
-    names: [Arc<str>; 2],
+    names: [Arc<str>; 3],
 }
 
 impl Source {
@@ -99,7 +101,7 @@ impl Source {
         Self {
             mark,
             next: text.trim().parse().unwrap_or(0),
-            names: [KERNEL.into(), OTHERS.into()],
+            names: [KERNEL.into(), INIT.into(), OTHERS.into()],
         }
     }
 
@@ -119,8 +121,12 @@ impl Source {
     }
 
     fn batch(&self, facility: u32, level: Level, us: u64, text: Vec<u8>) -> Batch {
-        let [kernel, others] = &self.names;
-        let unit = if facility == 0 { kernel } else { others };
+        let [kernel, init, others] = &self.names;
+        let (unit, text) = match text.strip_prefix(INIT_PREFIX) {
+            _ if facility == 0 => (kernel, text),
+            Some(rest) => (init, rest.to_vec()),
+            None => (others, text),
+        };
         let mut batch = Batch::new(Arc::clone(unit), Stream::Kmsg, Some(level), text);
         // When it was said, not when it was read.
         let ago_ms = clock::boottime_us().saturating_sub(us) / 1000;
@@ -207,7 +213,7 @@ mod tests {
         let mut said = Vec::new();
         let mut take = |source: &mut Source, record: &[u8]| {
             source.take(record, &mut |batch| {
-                said.extend(batch.texts().map(|text| text.into_owned()));
+                said.extend(batch.texts().map(|text| format!("{}: {text}", batch.unit)));
             });
         };
         let mut source = Source::new(mark.clone());
@@ -217,14 +223,18 @@ mod tests {
         let mut again = Source::new(mark);
         take(&mut again, b"6,0,1,-;zero");
         take(&mut again, b"6,4,1,-;four");
-        take(&mut again, b"6,5,1,-;five");
+        take(&mut again, b"6,5,1,-;init: five");
+        take(&mut again, b"30,6,1,-;init: data: ready");
+        take(&mut again, b"30,7,1,-;udevd[1]: words");
         assert_eq!(
             said,
             [
-                "zero",
-                "3 lines were dropped: the kernel's buffer was full",
-                "four",
-                "five"
+                "kernel: zero",
+                "kernel: 3 lines were dropped: the kernel's buffer was full",
+                "kernel: four",
+                "kernel: init: five",
+                "init: data: ready",
+                "kmsg: udevd[1]: words"
             ]
         );
     }

@@ -220,11 +220,20 @@ impl Hub {
 
     /// The last `count` lines of `unit` that are still in memory, oldest first.
     pub fn last_lines(&self, unit: &str, count: usize) -> Vec<String> {
+        self.last_of(unit, count, |_| true)
+    }
+
+    /// The same without what atalayad said about it: its own last words.
+    pub fn last_words(&self, unit: &str, count: usize) -> Vec<String> {
+        self.last_of(unit, count, |batch| batch.stream != Stream::Atalayad)
+    }
+
+    fn last_of(&self, unit: &str, count: usize, admits: fn(&Batch) -> bool) -> Vec<String> {
         let batches = self.inner.shared.snapshot(0);
         let mut lines: Vec<String> = batches
             .iter()
             .rev()
-            .filter(|batch| &*batch.unit == unit)
+            .filter(|batch| &*batch.unit == unit && admits(batch))
             .flat_map(|batch| batch.texts().rev())
             .take(count)
             .map(|text| text.into_owned())
