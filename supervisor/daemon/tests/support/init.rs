@@ -256,7 +256,14 @@ impl Drop for Init<'_> {
         let cgroup = atalaya_sys::cgroup::Cgroup::at(&self.ground.cgroup);
         drop(cgroup.kill());
         // All children of this process, so that the next test finds none.
-        while nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::__WALL)).is_ok() {}
+        let any = nix::unistd::Pid::from_raw(-1);
+        let flags = nix::sys::wait::WaitPidFlag::__WALL;
+        while let Ok(status) = nix::sys::wait::waitpid(any, Some(flags)) {
+            // A failed test may have left a process that it traces.
+            if let nix::sys::wait::WaitStatus::PtraceEvent(pid, ..) = status {
+                nix::sys::ptrace::detach(pid, None).ok();
+            }
+        }
     }
 }
 
