@@ -386,7 +386,7 @@ fn next_step(cause: &Unit, machine: &Machine, asked: &str) -> String {
     let name = &cause.name;
     match machine.state() {
         State::Failed { .. } => format!(
-            "Read atalaya logs -u {name}. When the cause is gone: atalaya unit start {asked}"
+            "Read atalaya logs -u {name}. When the cause is gone: atalaya unit start {name}"
         ),
         State::Backoff { .. } => format!(
             "Nothing, if the next start succeeds. Otherwise read atalaya logs -u {name}"

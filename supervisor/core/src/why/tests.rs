@@ -94,7 +94,7 @@ fn a_chain_goes_down_to_the_cause() {
     );
     assert_eq!(
         why.next,
-        "Read atalaya logs -u postgres. When the cause is gone: atalaya unit start mattermost"
+        "Read atalaya logs -u postgres. When the cause is gone: atalaya unit start postgres"
     );
     // What only comes after it does not wait for what will not come by itself.
     start(&mut system, 5000, "edge");

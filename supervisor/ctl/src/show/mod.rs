@@ -146,26 +146,10 @@ pub fn boot(boot: &Value, all: bool) -> String {
 
 /// What became of the unit files that were read anew.
 pub fn reloaded(answer: &Value) -> String {
-    let names = |key: &str| {
-        list(answer, key)
-            .iter()
-            .filter_map(Value::as_str)
-            .map(harmless)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let mut lines = vec!["The unit files were read anew; what runs was left as it is.".to_owned()];
-    for (word, key) in [
-        ("New", "added"),
-        ("Changed", "changed"),
-        ("Gone", "removed"),
-    ] {
-        let names = names(key);
-        if !names.is_empty() {
-            lines.push(format!("{word:<8} {names}"));
-        }
-    }
-    lines.join("\n")
+    format!(
+        "{} unit files were read anew. What runs was left as it is until its next start.",
+        text(answer, "units")
+    )
 }
 
 #[cfg(test)]

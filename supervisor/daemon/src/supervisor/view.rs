@@ -201,7 +201,7 @@ impl Supervisor {
 
     /// The newest lines of a unit that are in memory.
     pub(super) fn last_words(&self, name: &str) -> Vec<String> {
-        let lines = self.hub.last_lines(name, LAST_WORDS);
+        let lines = self.hub.last_words(name, LAST_WORDS);
         lines
             .iter()
             .map(|line| line.chars().take(400).collect())
