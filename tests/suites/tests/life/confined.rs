@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use atalaya_suites::appliance::RECOVERY;
+use atalaya_suites::appliance::{RECOVERY, wait_served};
 use atalaya_suites::confined::{Machine, Process, compare, shipped};
-use atalaya_suites::inside::all_up;
 use atalaya_vm::{UnitState, Vm};
 
 use crate::Life;
 
 pub fn every_unit_is_as_confined_as_its_file_says(life: &mut Life) -> anyhow::Result<()> {
-    let state = life
-        .vm
-        .wait_status("every unit to be up", RECOVERY, all_up)?;
+    // That all are up is another step's.
+    let state = wait_served(&life.vm, RECOVERY)?;
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let passwd = read(&life.vm, "/etc/passwd")?;
     let names = ["mnt", "ipc", "net", "pid", "user"];
