@@ -54,7 +54,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        drop(umount2(&self.0, MntFlags::MNT_DETACH));
+        umount2(&self.0, MntFlags::MNT_DETACH).ok();
     }
 }
 

@@ -222,7 +222,9 @@ impl Supervisor {
         }
         let unit = unit.clone();
         let run = machine.run();
-        let pid = machine.pid().or_else(|| self.find_main(name, run, later));
+        let known = machine.pid();
+        let pid = known.or_else(|| self.find_main(name, run, later));
+        let is_found = known.is_none() && pid.is_some();
         let mut live = Live::new(run);
         live.pid = pid;
         if machine.ran_out_of_memory() {
@@ -265,6 +267,10 @@ impl Supervisor {
         let cgroup = cgroup_of(&self.options, name, run);
         live.tasks.extend(self.watch_memory(name, run, &cgroup));
         self.lives.insert(name.to_owned(), live);
+        if is_found {
+            // The former atalayad died before it could write the process down.
+            self.keep_run(name, run);
+        }
         pid
     }
 

@@ -156,7 +156,7 @@ mod tests {
             started_ms: 100,
             ready_ms: Some(900),
         };
-        assert_eq!(times.spans(), [first.clone()]);
+        assert_eq!(times.spans(), std::slice::from_ref(&first));
         times.keep();
         let mut times = Times::begin(directory.path(), 5000);
         let status = ExitStatus::Code(1);

@@ -1,6 +1,7 @@
 //! A ground of its own for each test: directories, a cgroup, an atalayad with real processes. A test program plays
 //! the units: it is this very executable, told by its environment what to be.
 #![allow(dead_code)] // each test file uses its part
+#![allow(clippy::print_stdout)] // units speak on it
 
 pub mod init;
 mod roles;
