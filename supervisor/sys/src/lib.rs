@@ -19,6 +19,7 @@ pub mod reap;
 pub mod screen;
 pub mod seqpacket;
 pub mod spawn;
+pub mod text;
 pub mod watchdog;
 pub mod xfs;
 

@@ -46,6 +46,8 @@ impl Reactor {
                 self.drain.stop();
                 self.statuses.rewind();
                 self.link.greet(self.welcome(deaths));
+                // Half of it was for the start. Nothing depends on this.
+                drop(atalaya_sys::text::release());
             }
             Effect::Refuse { deaths } => self.link.refuse(self.welcome(deaths)),
             Effect::Ask { action, source } => self.link.push(FromInit::Request { action, source }),
