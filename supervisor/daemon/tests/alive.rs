@@ -218,6 +218,10 @@ fn new_unit_files_are_taken_as_a_whole_or_not_at_all() {
     std::fs::remove_file(ground.path("units/old.toml")).unwrap();
     let (status, body) = ground.request("POST", "/v1/reload").unwrap();
     assert_eq!(status, 200, "{body}");
+    // First what is gone is stopped, then the new ones count.
+    ground.until("the new one is there", || {
+        ground.request("GET", "/v1/units/new").unwrap().0 == 200
+    });
     ground.wait_ready("new");
     let after = ground.view("stays").unwrap();
     assert_eq!(

@@ -21,6 +21,8 @@ impl Supervisor {
         match effect {
             Effect::Unit { unit, effect } => self.execute_unit(&unit, effect),
             Effect::Forget { unit } => {
+                // The graph has become another.
+                self.levels.clear();
                 self.sockets.remove(&unit);
                 self.stores.remove(&unit);
                 for record in [

@@ -61,6 +61,9 @@ impl Supervisor {
 
     /// To be called again when the main process is there, and when it changes.
     pub(super) fn keep_run(&mut self, name: &str, run: u32) {
+        if !self.levels.contains_key(name) {
+            self.levels = stop_levels(&self.system);
+        }
         let Some(live) = self.lives.get(name).filter(|live| live.run == run) else {
             return;
         };
