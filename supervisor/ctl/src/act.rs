@@ -37,6 +37,8 @@ pub fn settle(client: &Client, name: &str, verb: &str) -> Result<(Value, bool)> 
             ("stop", _) => {}
             (_, "Failed" | "Stopped") if is_new => return Ok((unit, false)),
             _ if is("ready") && is_new => return Ok((unit, true)),
+            // What it waits for was given up: it would wait for ever.
+            (_, "Waiting") if is_hopeless(client, name)? => return Ok((unit, false)),
             _ => {}
         }
         if begin.elapsed() > LIMIT {
@@ -48,6 +50,17 @@ pub fn settle(client: &Client, name: &str, verb: &str) -> Result<(Value, bool)> 
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Whether the cause of its waiting is a service that has failed for good.
+fn is_hopeless(client: &Client, name: &str) -> Result<bool> {
+    let why = client.get(&format!("/v1/units/{name}/why"))?;
+    let cause = show::text(&why, "cause");
+    if cause == name || why.get("wrong") != Some(&Value::Bool(true)) {
+        return Ok(false);
+    }
+    let unit = client.get(&format!("/v1/units/{cause}"))?;
+    Ok(show::text(&unit, "state") == "Failed")
 }
 
 /// What a stop of `name` would stop too, in words; empty if nothing.

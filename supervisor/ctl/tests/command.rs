@@ -186,6 +186,21 @@ fn a_stop_says_first_what_stops_too() {
 }
 
 #[test]
+fn a_start_does_not_wait_for_what_was_given_up() {
+    let why = json!({ "cause": "base", "wrong": true });
+    let answers = vec![
+        (200, unit("Stopped", false, 0)),
+        (200, unit("Waiting", false, 0)),
+        (200, unit("Waiting", false, 0)),
+        (200, why),
+        (200, unit("Failed", false, 8)),
+    ];
+    let (output, asked) = run(&["unit", "start", "app"], answers);
+    assert!(!output.status.success());
+    assert_eq!(asked[3..], ["GET /v1/units/app/why", "GET /v1/units/base"]);
+}
+
+#[test]
 fn a_reload_that_fails_ends_so_and_says_why() {
     let mut under_way = unit("Running", true, 3);
     under_way["reloading"] = json!(true);

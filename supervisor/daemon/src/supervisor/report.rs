@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use atalaya_core::last_boot;
 use atalaya_core::machine::{Machine, StartPhase, State};
 use atalaya_core::unit::Kind;
 use atalaya_core::words::limit;
@@ -240,7 +241,9 @@ impl Supervisor {
         for line in stops {
             self.console.line(&line);
         }
-        if let Some(cause) = self.hub.take_last_boot_news() {
+        if let Some(cause) = self.hub.take_last_boot_news()
+            && cause.cause != last_boot::Kind::FirstBoot
+        {
             self.console
                 .line(&format!("the boot before this one: {}", cause.words));
         }
