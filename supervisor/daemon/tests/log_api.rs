@@ -37,7 +37,7 @@ fn wait(ground: &Ground, query: &str) -> Vec<Value> {
             return lines;
         }
         assert!(begin.elapsed() < LIMIT, "nothing for {query}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -165,7 +165,7 @@ fn how_the_last_boot_ended_is_in_its_list_in_the_status_and_in_the_log() {
     let begin = Instant::now();
     while !told(&ask(&ground, "unit=atalayad")) {
         assert!(begin.elapsed() < LIMIT);
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
     }
     let status: Value =
         serde_json::from_str(&ground.request("GET", "/v1/status").unwrap().1).unwrap();

@@ -157,6 +157,8 @@ fn record(stage: &str, text: &str) -> Vec<u8> {
         .rev()
         .find(|end| record.is_char_boundary(*end));
     record.truncate(end.unwrap_or(0));
+    // Without it the kernel keeps the record open until the next one comes.
+    record.push('\n');
     record.into_bytes()
 }
 
@@ -166,9 +168,9 @@ mod tests {
 
     #[test]
     fn a_record_is_as_long_as_the_kernel_takes_it_and_whole_in_its_characters() {
-        assert_eq!(record("data", "ready"), b"<30>init: data: ready");
+        assert_eq!(record("data", "ready"), b"<30>init: data: ready\n");
         let long = record("data", &"\u{e9}".repeat(1000));
-        assert!(long.len() <= RECORD_LIMIT && std::str::from_utf8(&long).is_ok());
+        assert!(long.len() <= RECORD_LIMIT + 1 && std::str::from_utf8(&long).is_ok());
     }
 
     #[test]
