@@ -90,11 +90,11 @@ pub fn apply() -> Vec<Failure> {
 }
 
 fn write(setting: &Setting) -> Result<(), Failure> {
-    // Never O_CREAT, and one write: /proc/sys takes a value as a whole.
+    // Never O_CREAT, and one write: /proc/sys takes a value as a whole. printk_devkmsg insists on the newline.
     let outcome = fs::OpenOptions::new()
         .write(true)
         .open(&setting.path)
-        .and_then(|mut file| file.write_all(setting.value.as_bytes()));
+        .and_then(|mut file| file.write_all(format!("{}\n", setting.value).as_bytes()));
     match outcome {
         Err(error) if !setting.optional => Err(Failure::new(
             "settings",

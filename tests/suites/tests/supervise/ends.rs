@@ -17,8 +17,9 @@ const PANIC: Duration = Duration::from_secs(60);
 /// The watchdog's limit is a minute, and it may have been fed just before.
 const BITE: Duration = Duration::from_secs(150);
 const CTRL_S: u8 = 0x13;
-/// All limits of a shutdown together, but for PostgreSQL's.
-const SHUTDOWN: Duration = Duration::from_secs(180);
+/// All limits of a shutdown together, but for PostgreSQL's: units 25 s, what is left of them 10 s, syncing 90 s, giving up
+/// file systems 20 s each.
+const SHUTDOWN: Duration = Duration::from_secs(300);
 
 /// Something in the log that must survive the crash: it has reached the disk.
 fn leave_a_line(of: &Supervise, path: &str) -> anyhow::Result<()> {

@@ -1,7 +1,6 @@
 //! A supervisor under attack: database processes die, limits are reached, the clock jumps, the supervisor itself is killed
 //! and stopped, and in the end the machine. One machine: the steps that restart it come last.
 
-mod confinement;
 mod database;
 mod ends;
 mod limits;
@@ -34,10 +33,6 @@ fn main() -> ExitCode {
         "supervise",
         begin,
         &[
-            step(
-                "every_running_unit_is_as_confined_as_its_file_says",
-                confinement::every_running_unit_is_as_confined_as_its_file_says,
-            ),
             step(
                 "a_killed_backend_means_recovering_and_no_restart",
                 database::a_killed_backend_means_recovering_and_no_restart,
