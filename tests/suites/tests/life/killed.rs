@@ -10,11 +10,12 @@ use crate::{Life, all_up};
 
 const SIGKILL: i32 = 9;
 /// Every unit that runs in the product.
-pub const KILLED: [&str; 7] = [
+pub const KILLED: [&str; 8] = [
     "udevd",
     "networkd",
     "resolved",
     "chronyd",
+    "console",
     "edge",
     "postgres",
     "mattermost",

@@ -78,6 +78,9 @@ fn main() -> ExitCode {
             step("killed_chronyd_comes_back", |life| {
                 kill_unit(life, "chronyd")
             }),
+            step("killed_console_comes_back", |life| {
+                kill_unit(life, "console")
+            }),
             step("killed_edge_comes_back", |life| kill_unit(life, "edge")),
             step("killed_postgres_comes_back", |life| {
                 kill_unit(life, "postgres")
