@@ -66,7 +66,7 @@ impl DiskServer {
         let at = |name: &str| directory.path().join(name);
         let mut control = std::ffi::OsString::from("pause-control=");
         control.push(at("control"));
-        let words = ["nbdkit", "--foreground", "--unix"].map(PathBuf::from);
+        let words = ["nbdkit", "--foreground", "--exit-with-parent", "--unix"].map(PathBuf::from);
         let mut words = Vec::from(words);
         words.extend([at("socket"), "--filter=pause".into(), "file".into()]);
         words.extend([file.to_owned(), control.into()]);
