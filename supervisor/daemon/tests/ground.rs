@@ -68,8 +68,10 @@ fn room(ground: &Ground) -> String {
 fn a_full_disk_stops_the_database_in_order_and_it_returns_by_itself() {
     let ground = Ground::new();
     let disk = Disk::mount(&ground, 64 * MIB);
-    ground.unit("postgres", &format!("{SLEEPER}{WRITES}"));
-    ground.unit("edge", SLEEPER);
+    let on_full = |word: &str| format!("{SLEEPER}on_full_disk = \"{word}\"\n{WRITES}");
+    ground.unit("postgres", &on_full("stop"));
+    ground.unit("edge", &on_full("run"));
+    ground.unit("patient", &format!("{SLEEPER}{WRITES}"));
     let atalayad = ground.start();
     let before = ground.wait_ready("postgres");
     ground.wait_ready("edge");
@@ -86,10 +88,19 @@ fn a_full_disk_stops_the_database_in_order_and_it_returns_by_itself() {
     // It was asked to stop, not killed, and with room for its last checkpoint.
     assert_eq!(waiting["last_exit"], "killed by signal 15");
     assert!(!reserve.exists());
-    assert_eq!(ground.view("edge").unwrap()["run"], 1);
+    for unit in ["edge", "patient"] {
+        assert_eq!(ground.view(unit).unwrap()["run"], 1, "{unit}");
+        ground.request("POST", &format!("/v1/units/{unit}/restart"));
+    }
+    ground.wait_state("patient", "Waiting");
+    ground.until("what needs no room starts", || {
+        let view = ground.view("edge").unwrap();
+        view["run"] == 2 && view["ready"] == true
+    });
     disk.empty();
-    let after = ground.wait_ready("postgres");
-    assert_eq!(after["run"], 2);
+    for unit in ["postgres", "patient"] {
+        assert_eq!(ground.wait_ready(unit)["run"], 2, "{unit}");
+    }
     assert_eq!(room(&ground), "enough");
     ground.until("the reserve is made again", || reserved() == 2 * MIB);
     atalayad.stop();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Effect, Refusal, System, is_up, shutdown};
 use crate::machine::{Desired, Event, Machine, Requirements, State};
-use crate::unit::Unit;
+use crate::unit::{FullDisk, Unit};
 
 impl System {
     pub(super) fn settle(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
@@ -53,7 +53,7 @@ impl System {
         let ground = self.ground.as_ref()?;
         let (writes, reads) = (&unit.sandbox.data, &unit.sandbox.data_read);
         let lacks_data = !ground.data && (!writes.is_empty() || !reads.is_empty());
-        let lacks_space = !ground.space && !writes.is_empty();
+        let lacks_space = !ground.space && !writes.is_empty() && unit.on_full_disk != FullDisk::Run;
         (lacks_data || lacks_space).then(|| ground.why.clone())
     }
 

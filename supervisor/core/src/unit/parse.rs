@@ -179,6 +179,7 @@ data = [{ source = "gen:postgres", path = "/var/lib/postgresql", create = true }
     fn every_refusal_names_its_line() {
         let cases = [
             ("colour = 1\n", 4, "unknown field"),
+            ("on_full_disk = \"run\"\n", 4, "room on /data"),
             (
                 "\n[ready]\nkind = \"tcp\"\naddress = \"localhost:1\"\n",
                 7,

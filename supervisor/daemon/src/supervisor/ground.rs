@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use atalaya_core::machine::Desired;
 use atalaya_core::system::{Ground, Input};
+use atalaya_core::unit::FullDisk;
 
 use super::{Message, Supervisor};
 use crate::clock::boottime_ms;
@@ -17,10 +18,6 @@ const LOOK_EVERY_MS: u64 = 4_000;
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// A look that takes longer is told to people, in milliseconds.
 const SILENT_MS: u64 = 20_000;
-
-/// What rests while there is no room: it cannot stand a full disk, and without it nobody can fill the disk through
-/// Mattermost. The edge goes on and tells why.
-const RESTS: &str = "postgres";
 
 /// Where the looking stands.
 #[derive(Default)]
@@ -131,11 +128,8 @@ impl Supervisor {
                     space: false,
                     why: "there is no room on /data".to_owned(),
                 }));
-                let is_up = (self.system.unit(RESTS)).is_some_and(|(_, machine)| {
-                    machine.desired() == Desired::Up && machine.is_active()
-                });
-                if is_up {
-                    self.apply(Input::Restart(RESTS.to_owned()));
+                for unit in self.up_that_stop() {
+                    self.apply(Input::Restart(unit));
                 }
             }
             OnDisk::ReserveMade(Ok(())) => {}
@@ -144,6 +138,19 @@ impl Supervisor {
                 &format!("failed to make the reserve on /data: {error}"),
             ),
         }
+    }
+
+    /// The units that are up and cannot stand a full disk: when they are to start again, they wait for room.
+    fn up_that_stop(&self) -> Vec<String> {
+        self.system
+            .units()
+            .filter(|(unit, machine)| {
+                unit.on_full_disk == FullDisk::Stop
+                    && machine.desired() == Desired::Up
+                    && machine.is_active()
+            })
+            .map(|(unit, _)| unit.name.clone())
+            .collect()
     }
 
     fn on_room(&mut self, room: Room) {

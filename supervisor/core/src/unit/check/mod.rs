@@ -2,7 +2,7 @@
 
 mod extras;
 
-use super::schema::{Kind, ReadyKind, RestartPolicy, Unit};
+use super::schema::{FullDisk, Kind, ReadyKind, RestartPolicy, Unit};
 use super::values::{Rlimit, SignalName};
 
 /// A value that cannot be, with what is allowed.
@@ -270,6 +270,12 @@ fn check_sandbox(unit: &Unit) -> Result<(), Refused> {
         }
     }
     let sandbox = &unit.sandbox;
+    if unit.on_full_disk != FullDisk::Wait && sandbox.data.is_empty() {
+        return refuse(
+            &["on_full_disk"],
+            "only a unit with sandbox.data can care about room on /data",
+        );
+    }
     for (key, mounts) in [("data", &sandbox.data), ("data_read", &sandbox.data_read)] {
         if mounts
             .iter()

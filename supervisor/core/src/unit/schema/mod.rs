@@ -46,6 +46,9 @@ pub struct Unit {
     /// What happens when one of `requires` goes away while this runs.
     #[serde(default)]
     pub on_requirement_lost: RequirementLost,
+    /// Only with `sandbox.data`: what happens while there is no room on /data.
+    #[serde(default)]
+    pub on_full_disk: FullDisk,
     /// Working directory: an absolute path.
     #[serde(default = "default_directory")]
     pub directory: String,
@@ -130,6 +133,20 @@ pub enum RequirementLost {
     Keep,
     /// It is stopped, and started again when the requirement is back.
     Restart,
+}
+
+/// What a unit that writes to /data does while there is no room on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum FullDisk {
+    /// Where it runs it runs on; it is not started before there is room.
+    #[default]
+    Wait,
+    /// It is stopped in order, and started when there is room.
+    Stop,
+    /// It can do its work without writing.
+    Run,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
