@@ -179,6 +179,8 @@ impl<'a> Init<'a> {
         while begin.elapsed() < Duration::from_secs(40) {
             self.turn();
             if is(self) {
+                // What the daemon kept before it answered may still lie in the link.
+                self.turn();
                 return;
             }
             std::thread::sleep(Duration::from_millis(2));

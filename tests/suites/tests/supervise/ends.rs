@@ -1,9 +1,10 @@
 //! The machine dies or cannot: what brings it back.
 
-use std::io::Write;
-use std::time::Duration;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use atalaya_suites::appliance::{BOOT, run, wait_served};
 use atalaya_suites::inside::{AGENT, cgroup, unit};
 use atalaya_suites::story::eventually;
@@ -17,6 +18,7 @@ const PANIC: Duration = Duration::from_secs(60);
 /// The watchdog's limit is a minute, and it may have been fed just before.
 const BITE: Duration = Duration::from_secs(150);
 const CTRL_S: u8 = 0x13;
+const CTRL_Q: u8 = 0x11;
 /// All limits of a shutdown together, but for PostgreSQL's: units 25 s, what is left of them 10 s, syncing 90 s, giving up
 /// file systems 20 s each.
 const SHUTDOWN: Duration = Duration::from_secs(300);
@@ -87,6 +89,8 @@ pub fn a_hung_init_is_bitten_and_that_is_explained(of: &mut Supervise) -> anyhow
 
 /// Ctrl-S on the console, a disk that answers nothing, and so a process of a unit that no signal ends. PostgreSQL is
 /// stopped before: it alone would be given five minutes.
+///
+/// init is done when it says that it restarts. The rest is up to the disk again: resetting the card, QEMU waits for it.
 pub fn nothing_that_hangs_keeps_the_machine_from_restarting(
     of: &mut Supervise,
 ) -> anyhow::Result<()> {
@@ -108,16 +112,47 @@ pub fn nothing_that_hangs_keeps_the_machine_from_restarting(
     let mark = of.vm.qmp().mark();
     of.disk.pause()?;
     of.vm.press_ctrl_alt_del()?;
-    let end = of.vm.qmp().wait_event("SHUTDOWN", mark, SHUTDOWN);
-    let bite = of.vm.qmp().wait_event("WATCHDOG", mark, Duration::ZERO);
-    // QEMU waits for its disk before it ends.
+    // The agent is a unit too: when it no longer answers, the machine is on its way down behind the stopped console.
+    eventually("the agent to be stopped", BOOT, || {
+        Ok(agent.stat("/").is_err().then_some(()))
+    })?;
+    let unheard = read_until(&mut terminal, "stopping all services", Duration::ZERO);
+    ensure!(unheard.is_err(), "Ctrl-S did not stop the console");
+    terminal
+        .write_all(&[CTRL_Q])
+        .context("failed to type Ctrl-Q")?;
+    let said = read_until(&mut terminal, "end: restarting\r\n", SHUTDOWN)?;
+    for word in ["cannot be killed", "end: gave up after", "made read-only"] {
+        ensure!(said.contains(word), "nothing was said of {word:?}:\n{said}");
+    }
     of.disk.resume()?;
-    let end = end.with_context(|| format!("it still runs:\n{}", of.vm.console().tail(40)))?;
+    let end = (of.vm.qmp().wait_event("SHUTDOWN", mark, PANIC)).context("it was not restarted")?;
     ensure!(
         end.data["reason"] == "guest-reset",
         "it ended for {}",
         end.data
     );
+    let bite = of.vm.qmp().wait_event("WATCHDOG", mark, Duration::ZERO);
     ensure!(bite.is_none(), "the watchdog had to restart it");
     Ok(())
+}
+
+/// What the serial line says up to `word`.
+fn read_until(terminal: &mut UnixStream, word: &str, limit: Duration) -> anyhow::Result<String> {
+    let begin = Instant::now();
+    let mut said = String::new();
+    let mut bytes = [0; 4096];
+    terminal.set_read_timeout(Some(Duration::from_millis(200)))?;
+    loop {
+        match terminal.read(&mut bytes) {
+            Ok(0) => bail!("the serial line is closed:\n{said}"),
+            Ok(count) => said.push_str(&String::from_utf8_lossy(&bytes[..count])),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error).context("failed to read the serial line"),
+        }
+        if said.contains(word) {
+            return Ok(said);
+        }
+        ensure!(begin.elapsed() < limit, "{word:?} was not said:\n{said}");
+    }
 }
