@@ -68,8 +68,9 @@ impl Reactor {
             Effect::End { action, reason } => {
                 let console = std::mem::take(&mut self.console);
                 let watchdog = std::mem::take(&mut self.watchdog);
-                // Whatever was kept has nobody to go to; the end may need the descriptors.
+                // Whatever was kept has nobody to go to; the end may need the descriptors, and those put by.
                 self.link = super::link::Link::default();
+                self.spare.give_up();
                 let record = LastEnd {
                     action,
                     reason,

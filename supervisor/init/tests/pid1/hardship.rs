@@ -86,12 +86,12 @@ fn without_a_free_descriptor_statuses_stay_right_and_atalayad_comes_back() {
     machine.connect_and_greet();
     let waiting = machine.start_unit("waiting.1", "read line < /t/gate; exit 8");
     let pid = machine.pid();
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .count();
-    // As many as are open, less what is open above that: not one is free.
+    // No number below the limit is free.
+    let free = (0..)
+        .find(|number| !std::path::Path::new(&format!("/proc/{pid}/fd/{number}")).exists())
+        .unwrap();
     let limit = Command::new("prlimit")
-        .args([format!("--pid={pid}"), format!("--nofile={open}:{open}")])
+        .args([format!("--pid={pid}"), format!("--nofile={free}:{free}")])
         .status()
         .unwrap();
     assert!(limit.success());
@@ -103,6 +103,8 @@ fn without_a_free_descriptor_statuses_stay_right_and_atalayad_comes_back() {
     let console = machine.console();
     assert!(!console.contains("is not known"), "{console}");
     expect_healthy(&mut machine);
+    let console = machine.console();
+    assert!(!console.contains("gave up"), "{console}");
 }
 
 #[test]
