@@ -3,7 +3,6 @@
 
 mod admission;
 mod body;
-mod certificate;
 mod drain;
 mod forward;
 mod listen;
@@ -13,7 +12,7 @@ mod proxy;
 mod redirect;
 mod server;
 pub mod settings;
-mod store;
+mod tls;
 mod watch;
 
 use std::sync::Arc;
@@ -27,14 +26,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::admission::Admission;
-use crate::certificate::Subject;
 pub use crate::listen::Inherited;
 use crate::log::Log;
 use crate::proxy::{Proxy, chain};
 use crate::redirect::Redirect;
-use crate::server::{Context, Serving};
+use crate::server::Context;
 use crate::settings::Settings;
-use crate::store::{Store, StoreError};
+use crate::tls::challenges::Challenges;
+use crate::tls::internal::Subject;
+use crate::tls::serving::{Serving, Source};
+use crate::tls::store::{Store, StoreError};
 
 /// How often the certificate's age is looked at. Often, because the clock may be set by years soon after the first start.
 const RENEWAL_CHECK: Duration = Duration::from_secs(60);
@@ -78,7 +79,8 @@ async fn serve(settings: Settings, mut sockets: Inherited, log: &Log) -> Result<
         log.event("info", done, json!({}));
     }
     store.publish(&settings.public_dir)?;
-    let serving = Arc::new(Serving::new(certify(&store, &subject, log)?));
+    let serving = Arc::new(Serving::new(Challenges::default()));
+    serving.offer(Source::Internal, certify(&store, &subject, log)?);
     let tls = server::tls(Arc::clone(&serving))?;
 
     let settings = Arc::new(settings);
@@ -112,7 +114,7 @@ async fn serve(settings: Settings, mut sockets: Inherited, log: &Log) -> Result<
         json!({
             "https": https.local_addr().ok(),
             "http": http.local_addr().ok(),
-            "site": settings.site.origin(),
+            "site": settings.site.as_ref().map(settings::Site::origin),
         }),
     );
     let proxy = Arc::new(Proxy::new(
@@ -178,7 +180,7 @@ async fn renew(store: Store, subject: Subject, serving: Arc<Serving>, log: Log) 
     loop {
         check.tick().await;
         match certify(&store, &subject, &log) {
-            Ok(certified) => serving.replace(certified),
+            Ok(certified) => serving.offer(Source::Internal, certified),
             Err(error) => log.event(
                 "error",
                 "failed to renew the server certificate",

@@ -6,12 +6,12 @@ use hyper::{Method, Request, Response, StatusCode};
 use crate::settings::Site;
 
 pub struct Redirect {
-    site: Site,
+    site: Option<Site>,
     authority_pem: String,
 }
 
 impl Redirect {
-    pub fn new(site: Site, authority_pem: String) -> Self {
+    pub fn new(site: Option<Site>, authority_pem: String) -> Self {
         Self {
             site,
             authority_pem,
@@ -53,7 +53,9 @@ impl Redirect {
             HeaderName::from_static("x-content-type-options"),
             HeaderValue::from_static("nosniff"),
         );
-        if let Ok(location) = HeaderValue::from_str(&self.site.location(target)) {
+        if let Some(location) = self.site.as_ref().map(|site| site.location(target))
+            && let Ok(location) = HeaderValue::from_str(&location)
+        {
             headers.insert(header::LOCATION, location);
         }
         response

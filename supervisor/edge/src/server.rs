@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -11,8 +11,6 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,38 +23,14 @@ use crate::listen::prepare;
 use crate::log::Log;
 use crate::proxy::{ClientBody, Proxy};
 use crate::settings::Limits;
+use crate::tls::serving::Serving;
 
-/// Headers of one request: number, and bytes of all together. Mattermost's own clients send about 20 and 2 KiB.
-const MAX_HEADERS: usize = 100;
-const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// HTTP/2: requests at once on one connection, and bytes a client may send ahead on one stream and on all of them.
 const MAX_STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Bytes of one stream's answer that wait for the client.
 const SEND_BUFFER: usize = 64 * 1024;
-
-/// The certificate that new connections get; replaced without touching the old ones.
-#[derive(Debug)]
-pub struct Serving(RwLock<Arc<CertifiedKey>>);
-
-impl Serving {
-    pub fn new(certified: Arc<CertifiedKey>) -> Self {
-        Self(RwLock::new(certified))
-    }
-
-    pub fn replace(&self, certified: Arc<CertifiedKey>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
-    }
-}
-
-impl ResolvesServerCert for Serving {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(
-            &self.0.read().unwrap_or_else(PoisonError::into_inner),
-        ))
-    }
-}
 
 /// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1.
 pub fn tls(serving: Arc<Serving>) -> Result<TlsAcceptor, rustls::Error> {
@@ -140,9 +114,9 @@ impl Context {
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header())
-            .max_headers(MAX_HEADERS)
-            .max_header_size(MAX_HEADER_BYTES)
-            .max_buf_size(4 * MAX_HEADER_BYTES);
+            .max_headers(self.limits.headers)
+            .max_header_size(self.limits.header_bytes)
+            .max_buf_size(4 * self.limits.header_bytes);
         builder
     }
 
@@ -150,7 +124,7 @@ impl Context {
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
-            .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
             .max_concurrent_streams(MAX_STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

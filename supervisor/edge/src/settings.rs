@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper::Uri;
+use ipnet::IpNet;
 use serde::Deserialize;
 
 /// Everything the edge is told; one value per process, read once at start.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    pub site: Site,
+    /// None until the machine knows its address: then a throw-away certificate serves, and nothing but pages of the edge's own.
+    pub site: Option<Site>,
     /// DNS names of the certificate, the site's own among them.
     pub names: Vec<String>,
     /// IP addresses of the certificate, the site's own among them where it is one.
@@ -23,6 +25,12 @@ pub struct Settings {
     pub upstream_state: PathBuf,
     /// The image holds the Mattermost stand-in: pages of the edge must say so.
     pub standin: bool,
+    /// Where the appliance's own probe comes in while the edge is closed; None: nowhere.
+    pub probe_socket: Option<PathBuf>,
+    pub tls: Tls,
+    pub headers: Headers,
+    pub access: Access,
+    pub login: Login,
     pub limits: Limits,
 }
 
@@ -93,12 +101,183 @@ impl Site {
     }
 }
 
-/// Figures that protect the edge from its clients. Defaults hold where edge.toml says nothing.
-#[derive(Debug, Clone, Deserialize)]
+/// `[tls]`: where the certificate comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    pub mode: Mode,
+    pub acme: Acme,
+    /// PEM, the server's certificate first, of mode `static`. Its key is in the secrets.
+    pub certificate: String,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    #[default]
+    Internal,
+    Acme,
+    Static,
+}
+
+/// `[tls.acme]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Acme {
+    pub directory: String,
+    /// E-mail addresses.
+    pub contact: Vec<String>,
+    /// PEM: whom to trust for the directory's own TLS, instead of the public authorities.
+    pub authority: Option<String>,
+    /// The ways to prove the name, in the order in which they are tried.
+    pub challenges: Vec<Challenge>,
+    pub profile: Option<String>,
+    /// The key identifier of an External Account Binding; its HMAC key is in the secrets.
+    pub external_account: Option<String>,
+    pub dns: Option<Dns>,
+    /// Seconds since 1970 before which no clock is believed: the image's build.
+    pub not_before: u64,
+}
+
+impl Default for Acme {
+    fn default() -> Self {
+        Self {
+            directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+            contact: Vec::new(),
+            authority: None,
+            challenges: vec![Challenge::TlsAlpn, Challenge::Http],
+            profile: None,
+            external_account: None,
+            dns: None,
+            not_before: 0,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Challenge {
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn,
+    #[serde(rename = "http-01")]
+    Http,
+    #[serde(rename = "dns-01")]
+    Dns,
+}
+
+/// `[tls.acme.dns]`: RFC 2136 updates signed with TSIG (RFC 8945); the key itself is in the secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dns {
+    pub server: SocketAddr,
+    /// The zone to update; None: asked of the server (SOA). With `_acme-challenge` delegated by CNAME the target's zone.
+    pub zone: Option<String>,
+    pub key_name: String,
+    /// `hmac-sha256`, `hmac-sha384` or `hmac-sha512`.
+    pub key_algorithm: String,
+}
+
+/// `[headers]`: what browsers are told.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Headers {
+    pub csp: Csp,
+    /// Seconds; 0: none. Never sent under the internal authority.
+    pub hsts_seconds: u64,
+    pub hsts_include_subdomains: bool,
+    pub hsts_preload: bool,
+    pub referrer_policy: String,
+    /// Replaces the built-in list.
+    pub permissions_policy: Option<String>,
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self {
+            csp: Csp::Default,
+            hsts_seconds: 86_400,
+            hsts_include_subdomains: false,
+            hsts_preload: false,
+            referrer_policy: "no-referrer".to_owned(),
+            permissions_policy: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Csp {
+    #[default]
+    Default,
+    Strict,
+    Off,
+}
+
+/// `[access]`: who may come in. An empty list lets everyone in, but `metrics`, which then lets nobody in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Access {
+    pub site: Vec<IpNet>,
+    pub administrators: Vec<IpNet>,
+    pub console: Vec<IpNet>,
+    pub metrics: Vec<IpNet>,
+    /// Load balancers whose word about the client's address is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Those speak the PROXY protocol (v1 or v2) before TLS.
+    pub proxy_protocol: bool,
+}
+
+/// `[login]`: failed log-ins, counted to trip before Mattermost locks an account.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Login {
+    /// Failures of one address for one log-in id.
+    pub failures_per_account: u32,
+    /// Failures of one address for all: 300 people may sit behind it.
+    pub failures_per_address: u32,
+    pub window_seconds: u64,
+}
+
+impl Default for Login {
+    fn default() -> Self {
+        Self {
+            failures_per_account: 5,
+            failures_per_address: 100,
+            window_seconds: 600,
+        }
+    }
+}
+
+/// What no other unit may read: `edge-secrets.toml` in the unit's credentials.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Secrets {
+    /// PEM, of mode `static`.
+    pub static_key: Option<String>,
+    /// base64url, as authorities hand it out.
+    pub external_account_hmac: Option<String>,
+    /// base64.
+    pub dns_key: Option<String>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets")
+    }
+}
+
+/// `[limits]`: figures that protect the edge from its clients. Defaults hold where edge.toml says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Connections held at once, both ports together.
     pub connections: usize,
+    /// Connections of one client address (one /64 for IPv6). Many people may sit behind one.
+    pub connections_per_client: usize,
+    /// Headers of one request, and their bytes.
+    pub headers: usize,
+    pub header_bytes: usize,
+    /// Bytes of a request's body; Mattermost's MaxFileSize is the same figure.
+    pub body_bytes: u64,
     /// Seconds for a TLS handshake, for a request's headers, and for an idle HTTP/1.1 connection.
     pub header_seconds: u64,
     /// Seconds without a byte after which a request's or an answer's body is given up.
@@ -111,13 +290,16 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 8192,
+            connections_per_client: 2048,
+            headers: 100,
+            header_bytes: 32 * 1024,
+            body_bytes: 100 * 1024 * 1024,
             header_seconds: 20,
             body_idle_seconds: 120,
             drain_seconds: 10,
         }
     }
 }
-
 impl Limits {
     pub fn header(&self) -> Duration {
         Duration::from_secs(self.header_seconds)
@@ -136,7 +318,7 @@ impl Limits {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    site_address: String,
+    site_address: Option<String>,
     names: Vec<String>,
     addresses: Vec<IpAddr>,
     listen_https: SocketAddr,
@@ -147,6 +329,15 @@ struct Written {
     upstream_state: PathBuf,
     #[serde(default)]
     standin: bool,
+    probe_socket: Option<PathBuf>,
+    #[serde(default)]
+    tls: Tls,
+    #[serde(default)]
+    headers: Headers,
+    #[serde(default)]
+    access: Access,
+    #[serde(default)]
+    login: Login,
     #[serde(default)]
     limits: Limits,
 }
@@ -177,16 +368,21 @@ pub fn parse(text: &str) -> Result<Settings, SettingsError> {
     let written: Written = toml::from_str(text).map_err(|source| SettingsError::Parse {
         source: Box::new(source),
     })?;
-    let site = Site::parse(&written.site_address)?;
+    let site = written
+        .site_address
+        .as_deref()
+        .map(Site::parse)
+        .transpose()?;
     let mut names: Vec<String> = written
         .names
         .iter()
         .map(|name| name.to_ascii_lowercase())
         .collect();
     let mut addresses = written.addresses;
-    match site.address() {
-        Some(address) => addresses.push(address),
-        None => names.push(site.host.clone()),
+    match site.as_ref().map(|site| (site.address(), &site.host)) {
+        Some((Some(address), _)) => addresses.push(address),
+        Some((None, host)) => names.push(host.clone()),
+        None => {}
     }
     names.sort();
     names.dedup();
@@ -203,6 +399,11 @@ pub fn parse(text: &str) -> Result<Settings, SettingsError> {
         public_dir: written.public_dir,
         upstream_state: written.upstream_state,
         standin: written.standin,
+        probe_socket: written.probe_socket,
+        tls: written.tls,
+        headers: written.headers,
+        access: written.access,
+        login: written.login,
         limits: written.limits,
     })
 }
@@ -227,10 +428,11 @@ standin = false
     #[test]
     fn the_rendered_file_is_understood() {
         let settings = parse(EXAMPLE).unwrap();
-        assert_eq!(settings.site.origin(), "https://localhost:8443");
+        assert_eq!(settings.site.unwrap().origin(), "https://localhost:8443");
         assert_eq!(settings.names, ["atalaya", "localhost"]);
         assert_eq!(settings.addresses.len(), 2);
-        assert_eq!(settings.limits.header_seconds, 20);
+        assert_eq!(settings.limits, Limits::default());
+        assert_eq!(settings.tls, Tls::default());
     }
 
     #[test]

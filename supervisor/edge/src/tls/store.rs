@@ -10,7 +10,7 @@ use atalaya_sys::durable;
 use rustls::pki_types::UnixTime;
 use rustls::sign::CertifiedKey;
 
-use crate::certificate::{self, Authority, CertificateError, LeafPem, Subject};
+use super::internal::{self as certificate, Authority, CertificateError, LeafPem, Subject};
 
 /// The authority and where its files are.
 pub struct Store {
