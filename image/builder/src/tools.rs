@@ -8,7 +8,8 @@ use crate::project::Project;
 use std::fs;
 use std::process::Command;
 
-const PACKAGES: [&str; 32] = [
+// knot and pebble are for the edge's tests: a DNS server that takes signed updates, and an ACME authority.
+const PACKAGES: [&str; 34] = [
     "apt",
     "bubblewrap",
     "btrfs-progs",
@@ -21,11 +22,13 @@ const PACKAGES: [&str; 32] = [
     "erofs-utils",
     "genisoimage",
     "kmod",
+    "knot",
     "mkosi",
     "mmdebstrap",
     "mtools",
     "openssl",
     "ovmf",
+    "pebble",
     "python3-cryptography",
     "python3-pefile",
     "python3-virt-firmware",
