@@ -22,8 +22,10 @@ struct Arguments {
 enum Step {
     /// Take the configuration from a seed at first boot; set identity and host name at every boot
     Seed,
-    /// Write what PostgreSQL, Mattermost, the edge and chrony read
-    Render {
+    /// Write what PostgreSQL and chrony read
+    Render,
+    /// Write what Mattermost and the edge read: it names the site's address
+    RenderSite {
         /// How long to wait for a first address where no site address is configured, in seconds
         #[arg(long, default_value_t = 60)]
         wait: u64,
@@ -63,7 +65,8 @@ fn run(step: Step) -> Result<()> {
     let say = |line: &str| println!("{line}");
     match step {
         Step::Seed => seed::run(&places, &say)?,
-        Step::Render { wait } => render::run(&places, Duration::from_secs(wait), &say)?,
+        Step::Render => render::machine(&places)?,
+        Step::RenderSite { wait } => render::site(&places, Duration::from_secs(wait), &say)?,
         Step::Initdb {
             directory,
             programs,

@@ -38,42 +38,56 @@ pub enum RenderError {
     System(#[from] atalaya_sys::Error),
 }
 
-/// Writes every file of `/run/atalaya/conf`, each 0644 and the caller's: none holds a secret.
+/// Writes the files of `/run/atalaya/conf` that need no network, each 0644 and the caller's: none holds a secret.
 ///
 /// # Errors
 /// What could not be read or written. Files already written stay; the next run replaces them.
-pub fn run(places: &Places, wait: Duration, say: &dyn Fn(&str)) -> Result<(), RenderError> {
+pub fn machine(places: &Places) -> Result<(), RenderError> {
     let appliance = read_appliance(places)?;
-    let release = read_release(places)?;
-    let fallback_site = match &appliance.site.address {
-        Some(configured) => configured.clone(),
-        None => match wait_for_address(wait, addresses, say)? {
-            Some(address) => SiteAddress::of_address(address),
-            None => {
-                say(&format!(
-                    "no address after {} s: going on as https://{}; restart the machine when the network is there",
-                    wait.as_secs(),
-                    appliance.hostname
-                ));
-                SiteAddress::of_hostname(&appliance.hostname)
-            }
-        },
+    let rendered = render(&appliance, &facts(places, Vec::new(), None)?);
+    make_directory(&places.chrony_sources())?;
+    write(places, &rendered.machine_files())
+}
+
+/// Writes the others. Without a configured site address it waits for a first address of the machine.
+///
+/// # Errors
+/// As [`machine`].
+pub fn site(places: &Places, wait: Duration, say: &dyn Fn(&str)) -> Result<(), RenderError> {
+    let appliance = read_appliance(places)?;
+    let found_site = match &appliance.site.address {
+        Some(_) => None,
+        None => wait_for_address(wait, addresses, say)?.map(SiteAddress::of_address),
     };
-    let facts = Facts {
+    let facts = facts(places, addresses()?, found_site)?;
+    match site_address(&appliance, &facts) {
+        Some(address) => say(&format!("site address {address}")),
+        None => say(&format!(
+            "no address after {} s: going on without one; restart the machine when the network is there",
+            wait.as_secs()
+        )),
+    }
+    write(places, &render(&appliance, &facts).site_files())
+}
+
+fn facts(
+    places: &Places,
+    addresses: Vec<IpAddr>,
+    found_site: Option<SiteAddress>,
+) -> Result<Facts, RenderError> {
+    Ok(Facts {
         memory_bytes: atalaya_sys::host::memory_total()?,
         cpus: machine::cpus(),
-        addresses: addresses()?,
-        fallback_site,
-        release,
-    };
-    say(&format!(
-        "site address {}",
-        site_address(&appliance, &facts)
-    ));
-    make_directory(&places.chrony_sources())?;
+        addresses,
+        found_site,
+        release: read_release(places)?,
+    })
+}
+
+fn write(places: &Places, files: &[(&str, &str)]) -> Result<(), RenderError> {
     let directory = places.rendered();
     make_directory(&directory)?;
-    for (name, text) in render(&appliance, &facts).files() {
+    for (name, text) in files {
         atalaya_sys::durable::write(&directory.join(name), text.as_bytes(), 0o644, None)?;
     }
     Ok(())
@@ -219,8 +233,10 @@ mod tests {
             places.appliance(),
             "[site]\naddress = \"https://chat.example.com\"\n",
         );
-        run(&places, Duration::ZERO, &|_| {}).unwrap();
-        run(&places, Duration::ZERO, &|_| {}).unwrap();
+        for _ in 0..2 {
+            machine(&places).unwrap();
+            site(&places, Duration::ZERO, &|_| {}).unwrap();
+        }
         let mut names: Vec<String> = std::fs::read_dir(places.rendered())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -52,8 +52,8 @@ fn first_boot_goes_in_this_order() {
         ]
         .as_slice(),
         &["initdb", "postgres"],
-        &["config-render", "edge", "probe"],
-        &["networkd", "config-render"],
+        &["site-render", "edge", "probe"],
+        &["networkd", "site-render", "mattermost"],
     ] {
         for pair in chain.windows(2) {
             assert!(place(pair[0]) < place(pair[1]), "{pair:?}");
@@ -68,6 +68,7 @@ fn nobody_gets_more_than_needed() {
     let unit = |name: &str| units.iter().find(|u| u.name == name).unwrap();
     for name in [
         "config-render",
+        "site-render",
         "initdb",
         "version-gate",
         "first-administrator",

@@ -201,9 +201,9 @@ fn write_configuration(tree: &Tree) -> Result<()> {
         memory_bytes: MEMORY,
         cpus: CPUS,
         addresses: Vec::new(),
-        fallback_site: atalaya_core::appliance::SiteAddress::of_hostname(
+        found_site: Some(atalaya_core::appliance::SiteAddress::of_hostname(
             &Appliance::default().hostname,
-        ),
+        )),
         release: atalaya_core::release::Release {
             product: String::new(),
             version: String::new(),

@@ -123,7 +123,7 @@ fn shipped_units_come_up_and_go_down_in_order() {
     );
     is_ordered(
         &up,
-        &["udevd", "udev-trigger", "seed", "config-render", "edge"],
+        &["udevd", "udev-trigger", "seed", "site-render", "edge"],
     );
     let (down, ended) = follow(&mut system, Input::End(Action::Poweroff), |effect| {
         matches!(effect, UnitEffect::Signal { .. })

@@ -6,7 +6,7 @@ use crate::appliance::SiteAddress;
 use crate::release::{Kind, Release};
 
 pub(super) fn toml(
-    site: &SiteAddress,
+    site: Option<&SiteAddress>,
     names: &[String],
     addresses: &[IpAddr],
     release: &Release,
@@ -19,11 +19,11 @@ pub(super) fn toml(
             .map(|address| format!("\"{address}\""))
             .collect(),
     );
+    let site = site.map_or_else(String::new, |site| format!("site_address = \"{site}\"\n"));
     let standin = release.mattermost.kind == Kind::Standin;
     format!(
         "# Rendered at boot. Changes here are lost.
-site_address = \"{site}\"
-names = [{names}]
+{site}names = [{names}]
 addresses = [{addresses}]
 listen_https = \"[::]:443\"
 listen_http = \"[::]:80\"

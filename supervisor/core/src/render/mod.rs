@@ -25,8 +25,8 @@ pub struct Facts {
     pub cpus: u32,
     /// Addresses of its interfaces that another machine could use: neither loopback nor link-local.
     pub addresses: Vec<IpAddr>,
-    /// The site's address when the configuration names none: [`choose_address`] of the addresses, or the host name.
-    pub fallback_site: SiteAddress,
+    /// The site's address when the configuration names none: that of [`choose_address`]. None: the machine has none yet.
+    pub found_site: Option<SiteAddress>,
     pub release: Release,
 }
 
@@ -42,16 +42,24 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// File names in `/run/atalaya/conf` with what is in them.
+    /// Names and contents of the files in `/run/atalaya/conf` that need no network: what comes first at a start, so that
+    /// the database does not wait for an address.
     #[must_use]
-    pub fn files(&self) -> [(&'static str, &str); 6] {
+    pub fn machine_files(&self) -> [(&'static str, &str); 4] {
         [
             ("postgresql.conf", &self.postgresql_conf),
             ("pg_hba.conf", &self.pg_hba_conf),
             ("pg_ident.conf", &self.pg_ident_conf),
+            ("chrony.conf", &self.chrony_conf),
+        ]
+    }
+
+    /// The others: they hold the site's address or the machine's.
+    #[must_use]
+    pub fn site_files(&self) -> [(&'static str, &str); 2] {
+        [
             ("mattermost.env", &self.mattermost_env),
             ("edge.toml", &self.edge_toml),
-            ("chrony.conf", &self.chrony_conf),
         ]
     }
 }
@@ -65,25 +73,27 @@ pub fn render(appliance: &Appliance, facts: &Facts) -> Rendered {
         postgresql_conf: postgres::conf(&sizes),
         pg_hba_conf: postgres::hba(),
         pg_ident_conf: postgres::ident(),
-        mattermost_env: mattermost::env(&site, &sizes),
+        mattermost_env: mattermost::env(&mattermosts_address(appliance, facts), &sizes),
         edge_toml: edge::toml(
-            &site,
-            &names(appliance, &site),
-            &addresses(facts, &site),
+            site.as_ref(),
+            &names(appliance, site.as_ref()),
+            &addresses(facts, site.as_ref()),
             &facts.release,
         ),
         chrony_conf: chrony::conf(),
     }
 }
 
-/// The address that browsers use.
+/// The address that browsers use, if it is known.
 #[must_use]
-pub fn site_address(appliance: &Appliance, facts: &Facts) -> SiteAddress {
-    appliance
-        .site
-        .address
-        .clone()
-        .unwrap_or_else(|| facts.fallback_site.clone())
+pub fn site_address(appliance: &Appliance, facts: &Facts) -> Option<SiteAddress> {
+    let configured = appliance.site.address.as_ref();
+    configured.or(facts.found_site.as_ref()).cloned()
+}
+
+/// Mattermost does not start without an address: where none is known it takes the host's name.
+fn mattermosts_address(appliance: &Appliance, facts: &Facts) -> SiteAddress {
+    site_address(appliance, facts).unwrap_or_else(|| SiteAddress::of_hostname(&appliance.hostname))
 }
 
 /// The address that a machine without a configured one is reached at: IPv4 before IPv6, because that is what people read
@@ -114,9 +124,9 @@ pub fn is_reachable(address: &IpAddr) -> bool {
 }
 
 /// DNS names in the certificate, without repetition, the site's first.
-fn names(appliance: &Appliance, site: &SiteAddress) -> Vec<String> {
+fn names(appliance: &Appliance, site: Option<&SiteAddress>) -> Vec<String> {
     let mut names = Vec::new();
-    if let Host::Name(name) = site.host() {
+    if let Some(Host::Name(name)) = site.map(SiteAddress::host) {
         names.push(name.clone());
     }
     for name in [appliance.hostname.as_str(), "localhost"] {
@@ -128,11 +138,11 @@ fn names(appliance: &Appliance, site: &SiteAddress) -> Vec<String> {
 }
 
 /// IP addresses in the certificate, in a stable order, so that the same machine gets the same certificate.
-fn addresses(facts: &Facts, site: &SiteAddress) -> Vec<IpAddr> {
+fn addresses(facts: &Facts, site: Option<&SiteAddress>) -> Vec<IpAddr> {
     let mut all: BTreeSet<IpAddr> = facts.addresses.iter().copied().collect();
     all.insert(IpAddr::V4(Ipv4Addr::LOCALHOST));
     all.insert(IpAddr::V6(Ipv6Addr::LOCALHOST));
-    if let Host::Address(address) = site.host() {
+    if let Some(Host::Address(address)) = site.map(SiteAddress::host) {
         all.insert(*address);
     }
     all.into_iter().collect()

@@ -3,20 +3,17 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::appliance::{Hostname, parse_stored};
+use crate::appliance::parse_stored;
 use crate::release::{Kind, MattermostRelease};
 
 fn facts(memory_bytes: u64, cpus: u32, addresses: &[&str]) -> Facts {
     let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-    let fallback_site = match choose_address(&addresses) {
-        Some(address) => SiteAddress::of_address(address),
-        None => SiteAddress::of_hostname(&Hostname::default()),
-    };
+    let found_site = choose_address(&addresses).map(SiteAddress::of_address);
     Facts {
         memory_bytes,
         cpus,
         addresses,
-        fallback_site,
+        found_site,
         release: Release {
             product: "atalaya".into(),
             version: "0.1.0-standin".into(),
@@ -48,11 +45,15 @@ fn the_files_of_a_usual_machine() {
         ("postgresql.conf", include_str!("golden/postgresql.conf")),
         ("pg_hba.conf", include_str!("golden/pg_hba.conf")),
         ("pg_ident.conf", include_str!("golden/pg_ident.conf")),
+        ("chrony.conf", include_str!("golden/chrony.conf")),
         ("mattermost.env", include_str!("golden/mattermost.env")),
         ("edge.toml", include_str!("golden/edge.toml")),
-        ("chrony.conf", include_str!("golden/chrony.conf")),
     ];
-    for ((name, text), (golden_name, expected)) in rendered.files().into_iter().zip(golden) {
+    let files = rendered
+        .machine_files()
+        .into_iter()
+        .chain(rendered.site_files());
+    for ((name, text), (golden_name, expected)) in files.zip(golden) {
         assert_eq!(name, golden_name);
         assert_eq!(text, expected, "{name}");
     }
@@ -62,18 +63,26 @@ fn the_files_of_a_usual_machine() {
 fn without_a_site_address_the_first_ipv4_address_is_it() {
     let facts = facts(1 << 32, 2, &["2001:db8::7", "192.0.2.7", "192.0.2.8"]);
     assert_eq!(
-        site_address(&Appliance::default(), &facts).to_string(),
+        site_address(&Appliance::default(), &facts)
+            .unwrap()
+            .to_string(),
         "https://192.0.2.7"
     );
     let only_six = super::tests::facts(1 << 32, 2, &["2001:db8::7"]);
     assert_eq!(
-        site_address(&Appliance::default(), &only_six).to_string(),
+        site_address(&Appliance::default(), &only_six)
+            .unwrap()
+            .to_string(),
         "https://[2001:db8::7]"
     );
     let none = super::tests::facts(1 << 32, 2, &[]);
-    assert_eq!(
-        site_address(&Appliance::default(), &none).to_string(),
-        "https://atalaya"
+    assert_eq!(site_address(&Appliance::default(), &none), None);
+    let rendered = render(&Appliance::default(), &none);
+    assert!(!rendered.edge_toml.contains("site_address"));
+    assert!(
+        rendered
+            .mattermost_env
+            .contains("_SITEURL=https://atalaya\n")
     );
 }
 
