@@ -8,6 +8,7 @@ pub mod last_boot;
 pub mod link;
 pub mod machine;
 pub mod release;
+pub mod renewal;
 pub mod render;
 pub mod restart;
 pub mod system;
