@@ -124,6 +124,9 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Acme {
+    /// Names beside the site's own that the certificate is asked for. Those of [`Settings::names`] that only this machine's network knows
+    /// are not among them: no public authority signs `localhost`.
+    pub names: Vec<String>,
     pub directory: String,
     /// E-mail addresses.
     pub contact: Vec<String>,
@@ -142,6 +145,7 @@ pub struct Acme {
 impl Default for Acme {
     fn default() -> Self {
         Self {
+            names: Vec::new(),
             directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
             contact: Vec::new(),
             authority: None,
