@@ -177,7 +177,7 @@ pub fn is_login(method: &Method, path: &str) -> bool {
 }
 
 /// A path with its %XX decoded; what is no ASCII stays as it is, because no path that is looked for has it.
-fn decoded(path: &str) -> String {
+pub fn decoded(path: &str) -> String {
     let mut decoded = String::with_capacity(path.len());
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('%') {

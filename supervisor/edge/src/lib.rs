@@ -3,13 +3,17 @@
 
 mod admission;
 mod body;
+mod connections;
 mod drain;
 mod forward;
 mod listen;
 mod log;
+mod metrics;
 mod page;
 mod proxy;
+mod record;
 mod redirect;
+mod reload;
 mod server;
 pub mod settings;
 mod tls;
@@ -23,13 +27,15 @@ use rustls::pki_types::UnixTime;
 use sd_notify::NotifyState;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 
 use crate::admission::Admission;
+use crate::connections::Connections;
 pub use crate::listen::Inherited;
 use crate::log::Log;
+use crate::metrics::Metrics;
 use crate::proxy::{Proxy, chain};
 use crate::redirect::Redirect;
+use crate::reload::Current;
 use crate::server::Context;
 use crate::settings::Settings;
 use crate::tls::challenges::Challenges;
@@ -83,7 +89,6 @@ async fn serve(settings: Settings, mut sockets: Inherited, log: &Log) -> Result<
     serving.offer(Source::Internal, certify(&store, &subject, log)?);
     let tls = server::tls(Arc::clone(&serving))?;
 
-    let settings = Arc::new(settings);
     let initial = Admission::new(
         watch::read_state(&settings.upstream_state),
         watch::boot_ms(),
@@ -94,11 +99,14 @@ async fn serve(settings: Settings, mut sockets: Inherited, log: &Log) -> Result<
     tokio::spawn(log_admission(admission.clone(), log.clone()));
 
     let (drainer, drain) = drain::channel();
+    let metrics = Arc::new(Metrics::new());
+    let current = Current::new(settings.clone());
     let context = Context {
-        limits: settings.limits.clone(),
+        settings: current.clone(),
         log: log.clone(),
+        metrics: Arc::clone(&metrics),
         drain: drain.clone(),
-        slots: Arc::new(Semaphore::new(settings.limits.connections)),
+        connections: Connections::default(),
     };
     let redirect = Arc::new(Redirect::new(
         settings.site.clone(),
@@ -117,12 +125,7 @@ async fn serve(settings: Settings, mut sockets: Inherited, log: &Log) -> Result<
             "site": settings.site.as_ref().map(settings::Site::origin),
         }),
     );
-    let proxy = Arc::new(Proxy::new(
-        Arc::clone(&settings),
-        log.clone(),
-        admission,
-        drain,
-    ));
+    let proxy = Arc::new(Proxy::new(current, log.clone(), metrics, admission, drain));
     let drain_limit = settings.limits.drain();
     tokio::spawn(server::serve_https(context.clone(), https, tls, proxy));
     tokio::spawn(server::serve_http(context, http, redirect));

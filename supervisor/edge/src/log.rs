@@ -7,7 +7,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::forward::decoded;
 
 /// Lines that may wait for the reader: about 2 MiB.
 const QUEUE: usize = 8192;
@@ -16,7 +19,9 @@ const QUEUE: usize = 8192;
 #[derive(Clone)]
 pub struct Log {
     lines: SyncSender<String>,
+    /// Not yet said.
     lost: Arc<AtomicU64>,
+    lost_ever: Arc<AtomicU64>,
     done: Arc<Mutex<Receiver<()>>>,
 }
 
@@ -36,6 +41,7 @@ impl Log {
         Ok(Self {
             lines,
             lost,
+            lost_ever: Arc::default(),
             done: Arc::new(Mutex::new(done)),
         })
     }
@@ -49,11 +55,25 @@ impl Log {
         self.line(&line);
     }
 
-    /// One line as it is.
-    pub fn line(&self, line: &Value) {
-        if self.lines.try_send(format!("{line}\n")).is_err() {
+    /// A request's line, at its end.
+    pub fn request(&self, line: &impl Serialize) {
+        self.line(line);
+    }
+
+    fn line(&self, line: &impl Serialize) {
+        let written = serde_json::to_string(line).is_ok_and(|mut line| {
+            line.push('\n');
+            self.lines.try_send(line).is_ok()
+        });
+        if !written {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost_ever.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Lines that nobody took in time, since the start.
+    pub fn lost(&self) -> u64 {
+        self.lost_ever.load(Ordering::Relaxed)
     }
 
     /// Lets the thread write what is queued, for at most `limit`.
@@ -69,43 +89,92 @@ impl Log {
     }
 }
 
+/// Bytes of lines that are handed on together while more are waiting: one system call for many requests under load.
+const BATCH: usize = 64 * 1024;
+
 fn write_lines(queue: &Receiver<String>, lost: &AtomicU64) {
     let mut out = std::io::stdout().lock();
-    while let Ok(line) = queue.recv() {
-        if line.is_empty() {
-            break;
+    let mut batch = String::new();
+    let mut ends = false;
+    while !ends && let Ok(line) = queue.recv() {
+        ends = line.is_empty();
+        batch.push_str(&line);
+        while !ends
+            && batch.len() < BATCH
+            && let Ok(line) = queue.try_recv()
+        {
+            ends = line.is_empty();
+            batch.push_str(&line);
         }
         let missing = lost.swap(0, Ordering::Relaxed);
         if missing > 0 {
             let note = json!({ "event": "log", "level": "warn", "message": "log lines were dropped", "count": missing });
-            if writeln!(out, "{note}").is_err() {
-                break;
-            }
+            batch.push_str(&note.to_string());
+            batch.push('\n');
         }
-        if out.write_all(line.as_bytes()).is_err() {
-            break;
+        if out
+            .write_all(batch.as_bytes())
+            .and_then(|()| out.flush())
+            .is_err()
+        {
+            return;
         }
+        batch.clear();
     }
-    out.flush().ok();
 }
 
-/// A request's path as it may be logged: no query, no secrets that stand in the path itself, bounded.
+/// Parts of a path behind which everything is a secret or leads to one: incoming webhooks and slash-command answers carry their whole
+/// authority in the path, invitations too; what plugins put there nobody knows.
+const SECRET_BEHIND: [&str; 5] = ["hooks", "invite", "oauth", "plugins", "remotecluster"];
+/// Words of Mattermost's own behind those.
+const KNOWN_WORDS: [&str; 16] = [
+    "access_token",
+    "apps",
+    "authorize",
+    "authorized",
+    "commands",
+    "complete",
+    "deauthorize",
+    "gitlab",
+    "google",
+    "incoming",
+    "login",
+    "mobile_login",
+    "office365",
+    "outgoing",
+    "signup",
+    "workflows",
+];
+/// Mattermost's own ids have 26 characters. What is longer and has a figure in it may be a token.
+const ID_LENGTH: usize = 26;
+/// Characters of a path that are logged.
+const PATH_LIMIT: usize = 512;
+
+/// A request's path as it may be logged: no query, no secrets that stand in the path itself, bounded. As Mattermost understands it, so that
+/// another spelling hides nothing.
 pub fn loggable_path(path: &str) -> String {
-    let mut masked = String::new();
-    let mut after_hook = false;
-    for (index, part) in path.split('/').enumerate() {
+    let decoded = decoded(path);
+    let mut masked = String::with_capacity(decoded.len());
+    let (mut secret, mut is_plugins_name) = (false, false);
+    let is_static = decoded.starts_with("/static/");
+    for (index, part) in decoded.split('/').enumerate() {
         if index > 0 {
             masked.push('/');
         }
-        masked.push_str(if after_hook && !part.is_empty() {
-            "***"
-        } else {
-            part
-        });
-        // Incoming webhooks and slash-command answers carry their whole authority in the path.
-        after_hook = part == "hooks" || (after_hook && matches!(part, "commands" | "workflows"));
+        let is_known = part.is_empty()
+            || is_plugins_name
+            || if secret {
+                KNOWN_WORDS.contains(&part)
+            } else {
+                is_static
+                    || part.len() <= ID_LENGTH
+                    || !part.bytes().any(|byte| byte.is_ascii_digit())
+            };
+        masked.push_str(if is_known { part } else { "***" });
+        is_plugins_name = part == "plugins";
+        secret |= SECRET_BEHIND.contains(&part);
     }
-    if let Some((end, _)) = masked.char_indices().nth(512) {
+    if let Some((end, _)) = masked.char_indices().nth(PATH_LIMIT) {
         masked.truncate(end);
     }
     masked
@@ -116,11 +185,54 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hooks_are_masked_and_other_paths_are_not() {
-        assert_eq!(loggable_path("/hooks/abcdef"), "/hooks/***");
-        assert_eq!(loggable_path("/hooks/commands/abcdef"), "/hooks/***/***");
-        assert_eq!(loggable_path("/api/v4/posts"), "/api/v4/posts");
-        assert_eq!(loggable_path("/api/v4/hooks/incoming"), "/api/v4/hooks/***");
+    fn what_gives_access_is_masked_and_other_paths_are_not() {
+        let id = "4xp9fdt77pncbef59f4k1qe83o";
+        for (path, logged) in [
+            (format!("/hooks/{id}"), "/hooks/***".to_owned()),
+            (format!("/h%6Foks//{id}"), "/hooks//***".to_owned()),
+            (
+                format!("/hooks/commands/{id}"),
+                "/hooks/commands/***".to_owned(),
+            ),
+            (
+                format!("/api/v4/hooks/incoming/{id}/regen"),
+                "/api/v4/hooks/incoming/***/***".to_owned(),
+            ),
+            (
+                format!("/api/v4/teams/invite/{id}"),
+                "/api/v4/teams/invite/***".to_owned(),
+            ),
+            (
+                "/plugins/com.example.git/webhook/s3cret".to_owned(),
+                "/plugins/com.example.git/***/***".to_owned(),
+            ),
+            (
+                "/oauth/gitlab/complete".to_owned(),
+                "/oauth/gitlab/complete".to_owned(),
+            ),
+            (
+                format!("/api/v4/oauth/apps/{id}"),
+                "/api/v4/oauth/apps/***".to_owned(),
+            ),
+            (
+                format!("/verify/{}", "a1".repeat(32)),
+                "/verify/***".to_owned(),
+            ),
+            (
+                "/static/main.0123456789abcdef0123456789abcdef.js".to_owned(),
+                "/static/main.0123456789abcdef0123456789abcdef.js".to_owned(),
+            ),
+            (
+                format!("/api/v4/channels/{id}/posts"),
+                format!("/api/v4/channels/{id}/posts"),
+            ),
+            (
+                "/team/channels/a-name-without-any-figure-in-it".to_owned(),
+                "/team/channels/a-name-without-any-figure-in-it".to_owned(),
+            ),
+        ] {
+            assert_eq!(loggable_path(&path), logged, "{path}");
+        }
         assert_eq!(loggable_path(&"a".repeat(600)).len(), 512);
     }
 }

@@ -1,17 +1,16 @@
 //! One request's way: admitted or not, forwarded, answered. Every outcome is one line in the log. Rules are `forward`'s and `admission`'s.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Either, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode, Version};
-use hyper_util::client::legacy::Client;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde_json::json;
@@ -19,11 +18,14 @@ use tokio::sync::watch;
 
 use crate::admission::{Admission, RefusedLogin, assess_refused_login};
 use crate::body::{Answer, Passing};
+use crate::connections::{Client, Door};
 use crate::drain::Drain;
 use crate::forward::{self, Refusal};
-use crate::log::{Log, loggable_path};
+use crate::log::Log;
+use crate::metrics::{Metrics, UpstreamError};
 use crate::page;
-use crate::server::Slot;
+use crate::record::Record;
+use crate::reload::Current;
 use crate::settings::Settings;
 use crate::watch::{boot_ms, read_state};
 
@@ -39,49 +41,21 @@ const REPORT_DELAY: Duration = Duration::from_millis(200);
 /// A WebSocket's buffer for each direction, bytes. Messages of a chat are small, and thousands of sockets are open at once.
 const SOCKET_BUFFER: usize = 4096;
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 type Outgoing = Either<Passing, Empty<Bytes>>;
 /// What clients are answered with; the line in the log is written when it is dropped.
 pub type ClientBody = Answer<Option<Box<Record>>>;
 
 pub struct Proxy {
-    settings: Arc<Settings>,
+    settings: Current,
     log: Log,
+    metrics: Arc<Metrics>,
     admission: watch::Receiver<Admission>,
-    client: Client<HttpConnector, Outgoing>,
+    client: Pool<HttpConnector, Outgoing>,
     upstream: String,
     drain: Drain,
     ids: AtomicU64,
-}
-
-/// One request as it is logged, from arrival to the last byte of the answer.
-pub struct Record {
-    log: Log,
-    started: Instant,
-    id: String,
-    client: IpAddr,
-    method: String,
-    path: String,
-    protocol: &'static str,
-    status: u16,
-    bytes_in: Arc<AtomicU64>,
-    bytes_out: Arc<AtomicU64>,
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        self.log.line(&json!({
-            "event": "request",
-            "id": self.id,
-            "client": self.client,
-            "method": self.method,
-            "path": self.path,
-            "protocol": self.protocol,
-            "status": self.status,
-            "ms": u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "bytes_in": self.bytes_in.load(Ordering::Relaxed),
-            "bytes_out": self.bytes_out.load(Ordering::Relaxed),
-        }));
-    }
 }
 
 /// Why the upstream gave no answer.
@@ -92,82 +66,84 @@ enum Unanswered {
 
 impl Proxy {
     pub fn new(
-        settings: Arc<Settings>,
+        settings: Current,
         log: Log,
+        metrics: Arc<Metrics>,
         admission: watch::Receiver<Admission>,
         drain: Drain,
     ) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(3)));
-        let client = Client::builder(TokioExecutor::new())
+        let client = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .http1_max_buf_size(128 * 1024)
             .build(connector);
-        let upstream = settings.upstream.to_string();
+        let upstream = settings.load().upstream.to_string();
         Self {
             settings,
             log,
+            metrics,
             admission,
             client,
             upstream,
             drain,
-            ids: AtomicU64::new(0),
+            // Two runs may serve at once, and their ids must differ.
+            ids: AtomicU64::new(u64::from(std::process::id()) << 24),
         }
     }
 
     /// Answers one request. Never fails: what goes wrong becomes an answer.
     pub async fn serve(
         &self,
-        client: IpAddr,
-        slot: Slot,
+        client: &Arc<Client>,
         request: Request<Incoming>,
     ) -> Response<ClientBody> {
         let arrived_ms = boot_ms();
         let (parts, body) = request.into_parts();
-        let mut record = Box::new(Record {
-            log: self.log.clone(),
-            started: Instant::now(),
-            id: format!(
-                "{arrived_ms:x}-{:x}",
-                self.ids.fetch_add(1, Ordering::Relaxed)
-            ),
+        let id = format!(
+            "{arrived_ms:x}-{:x}",
+            self.ids.fetch_add(1, Ordering::Relaxed)
+        );
+        let mut record = Box::new(Record::new(
+            self.log.clone(),
+            Arc::clone(&self.metrics),
+            id,
             client,
-            method: parts.method.to_string(),
-            path: loggable_path(parts.uri.path()),
-            protocol: match parts.version {
-                Version::HTTP_2 => "h2",
-                Version::HTTP_10 => "http/1.0",
-                _ => "http/1.1",
-            },
-            status: 0,
-            bytes_in: Arc::default(),
-            bytes_out: Arc::default(),
-        });
-        match self.forward(parts, body, arrived_ms, &record).await {
+            &parts,
+        ));
+        let settings = self.settings.load();
+        let asked = Asked {
+            settings: &settings,
+            client,
+            arrived_ms,
+            record: &record,
+        };
+        match self.forward(parts, body, &asked).await {
             Ok(Forwarded { response, socket }) => {
                 let (mut parts, body) = response.into_parts();
-                record.status = parts.status.as_u16();
+                record.answer(parts.status, parts.headers.get(X_REQUEST_ID));
                 forward::rewrite_response(&mut parts.headers, socket.is_some());
                 let Some((from_client, to_upstream)) = socket else {
                     let body = Passing::new(
                         body,
                         Arc::clone(&record.bytes_out),
-                        self.settings.limits.body_idle(),
+                        settings.limits.body_idle(),
                     );
                     return Response::from_parts(parts, Answer::upstream(body, Some(record)));
                 };
-                let drain = self.drain.clone();
+                let (client, drain) = (Arc::clone(client), self.drain.clone());
+                let open = self.metrics.socket_opened();
                 tokio::spawn(async move {
                     run_socket(from_client, to_upstream, record, drain).await;
-                    drop(slot);
+                    drop((client, open));
                 });
                 Response::from_parts(parts, Answer::own(Bytes::new(), None))
             }
             Err(response) => {
                 let (parts, body) = response.into_parts();
-                record.status = parts.status.as_u16();
+                record.answer(parts.status, None);
                 record.bytes_out.store(body.len() as u64, Ordering::Relaxed);
                 Response::from_parts(parts, Answer::own(body, Some(record)))
             }
@@ -178,9 +154,14 @@ impl Proxy {
         &self,
         mut parts: Parts,
         body: Incoming,
-        arrived_ms: u64,
-        record: &Record,
+        asked: &Asked<'_>,
     ) -> Result<Forwarded, Response<String>> {
+        let Asked {
+            settings,
+            client,
+            arrived_ms,
+            record,
+        } = *asked;
         let refuse = |refusal: Refusal| {
             page::error(
                 refusal.status(),
@@ -191,8 +172,8 @@ impl Proxy {
         };
         let host = forward::assess_host(&parts).map_err(refuse)?;
         let uri = forward::upstream_uri(&parts.uri, &self.upstream).map_err(refuse)?;
-        if !self.admission.borrow().is_open() {
-            return Err(self.unavailable(&parts, record));
+        if client.door == Door::Public && !self.admission.borrow().is_open() {
+            return Err(self.unavailable(&parts, asked));
         }
         let websocket = forward::is_websocket(&parts);
         let from_client = if websocket {
@@ -211,7 +192,7 @@ impl Proxy {
         let body = Passing::new(
             body,
             Arc::clone(&record.bytes_in),
-            self.settings.limits.body_idle(),
+            settings.limits.body_idle(),
         );
         let mut request = Request::new(Either::Left(body));
         *request.method_mut() = parts.method.clone();
@@ -221,7 +202,7 @@ impl Proxy {
         let mut response = self
             .ask(request, ANSWER_LIMIT)
             .await
-            .map_err(|unanswered| self.unanswered(&parts, record, unanswered))?;
+            .map_err(|unanswered| self.unanswered(&parts, asked, unanswered))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (true, Some(from_client)) = (websocket, from_client) else {
                 return Err(page::error(
@@ -240,12 +221,12 @@ impl Proxy {
         if response.status() == StatusCode::UNAUTHORIZED
             && forward::is_login(&parts.method, parts.uri.path())
         {
-            match self.look_again(arrived_ms).await {
+            match self.look_again(arrived_ms, settings).await {
                 RefusedLogin::PassOn => {}
                 RefusedLogin::Unavailable => {
                     let details = json!({ "id": record.id });
                     self.log.event("warn", "a refused log-in was answered with 503: the database was not there all the time", details);
-                    return Err(self.unavailable(&parts, record));
+                    return Err(self.unavailable(&parts, asked));
                 }
             }
         }
@@ -256,7 +237,7 @@ impl Proxy {
     }
 
     /// Looks a second time whether a 401 to a log-in can be believed.
-    async fn look_again(&self, arrived_ms: u64) -> RefusedLogin {
+    async fn look_again(&self, arrived_ms: u64, settings: &Settings) -> RefusedLogin {
         let mut request = Request::new(Either::Right(Empty::new()));
         let target = HeaderValue::from_static("/api/v4/system/ping?get_server_status=true");
         let uri = target
@@ -287,7 +268,7 @@ impl Proxy {
         assess_refused_login(
             arrived_ms,
             status_is_good,
-            &read_state(&self.settings.upstream_state),
+            &read_state(&settings.upstream_state),
         )
     }
 
@@ -305,38 +286,51 @@ impl Proxy {
     fn unanswered(
         &self,
         parts: &Parts,
-        record: &Record,
+        asked: &Asked<'_>,
         unanswered: Unanswered,
     ) -> Response<String> {
         match unanswered {
-            Unanswered::TooLate => page::error(
-                StatusCode::GATEWAY_TIMEOUT,
-                parts.uri.path(),
-                "Mattermost did not answer in time",
-                &record.id,
-            ),
+            Unanswered::TooLate => {
+                self.metrics.upstream_failed(UpstreamError::TooLate);
+                page::error(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    parts.uri.path(),
+                    "Mattermost did not answer in time",
+                    &asked.record.id,
+                )
+            }
             Unanswered::Unreachable(error) => {
+                self.metrics.upstream_failed(UpstreamError::Unreachable);
                 self.log.event(
                     "warn",
                     "Mattermost could not be asked",
-                    json!({ "id": record.id, "error": chain(&error) }),
+                    json!({ "id": asked.record.id, "error": chain(&error) }),
                 );
-                self.unavailable(parts, record)
+                self.unavailable(parts, asked)
             }
         }
     }
 
-    fn unavailable(&self, parts: &Parts, record: &Record) -> Response<String> {
+    fn unavailable(&self, parts: &Parts, asked: &Asked<'_>) -> Response<String> {
         let admission = self.admission.borrow();
         page::unavailable(
             parts.uri.path(),
             &parts.headers,
             &admission,
             boot_ms(),
-            self.settings.standin,
-            &record.id,
+            asked.settings.standin,
+            &asked.record.id,
         )
     }
+}
+
+/// What a request came with.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    settings: &'a Settings,
+    client: &'a Client,
+    arrived_ms: u64,
+    record: &'a Record,
 }
 
 /// The upstream's answer, and both ends of the connection where it became a WebSocket.

@@ -14,14 +14,16 @@ use rustls::crypto::aws_lc_rs;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use crate::body::Answer;
+use crate::connections::{Client, Connections, Door, Place};
 use crate::drain::Drain;
 use crate::listen::prepare;
 use crate::log::Log;
+use crate::metrics::{Handshake, Metrics};
 use crate::proxy::{ClientBody, Proxy};
+use crate::reload::Current;
 use crate::settings::Limits;
 use crate::tls::serving::Serving;
 
@@ -48,19 +50,19 @@ pub fn tls(serving: Arc<Serving>) -> Result<TlsAcceptor, rustls::Error> {
 /// What every connection needs.
 #[derive(Clone)]
 pub struct Context {
-    pub limits: Limits,
+    pub settings: Current,
     pub log: Log,
+    pub metrics: Arc<Metrics>,
     pub drain: Drain,
-    pub slots: Arc<Semaphore>,
+    pub connections: Connections,
 }
-
-/// A connection's place among the allowed ones; a WebSocket keeps it when HTTP on it has ended.
-pub type Slot = Arc<OwnedSemaphorePermit>;
 
 struct Guest {
     stream: TcpStream,
     address: IpAddr,
-    slot: Slot,
+    place: Place,
+    /// As they were when it came.
+    limits: Limits,
 }
 
 impl Context {
@@ -85,54 +87,55 @@ impl Context {
                     continue;
                 }
             };
-            match Arc::clone(&self.slots).try_acquire_owned() {
-                Ok(slot) => {
-                    // Fails only for a connection that is gone; reading will say so.
-                    prepare(&stream, self.limits.body_idle()).ok();
-                    return Some(Guest {
-                        stream,
-                        address: client_address(peer),
-                        slot: Arc::new(slot),
-                    });
-                }
-                Err(_) if !full => {
-                    full = true;
-                    let details = json!({ "limit": self.limits.connections });
-                    self.log.event(
-                        "warn",
-                        "connections are refused: as many as allowed are open",
-                        details,
-                    );
-                }
-                Err(_) => {}
+            let limits = self.settings.load().limits.clone();
+            if let Some(place) = self.connections.take(limits.connections) {
+                self.metrics.connections.inc();
+                // Fails only for a connection that is gone; reading will say so.
+                prepare(&stream, limits.body_idle()).ok();
+                return Some(Guest {
+                    stream,
+                    address: client_address(peer),
+                    place,
+                    limits,
+                });
+            }
+            self.metrics.refused_connections.inc();
+            if !full {
+                full = true;
+                let details = json!({ "limit": limits.connections });
+                self.log.event(
+                    "warn",
+                    "connections are refused: as many as allowed are open",
+                    details,
+                );
             }
         }
     }
+}
 
-    fn http1(&self) -> hyper::server::conn::http1::Builder {
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header())
-            .max_headers(self.limits.headers)
-            .max_header_size(self.limits.header_bytes)
-            .max_buf_size(4 * self.limits.header_bytes);
-        builder
-    }
+fn http1(limits: &Limits) -> hyper::server::conn::http1::Builder {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header())
+        .max_headers(limits.headers)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(4 * limits.header_bytes);
+    builder
+}
 
-    fn http2(&self) -> hyper::server::conn::http2::Builder<TokioExecutor> {
-        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
-            .max_concurrent_streams(MAX_STREAMS)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(SEND_BUFFER)
-            .keep_alive_interval(Duration::from_secs(60))
-            .keep_alive_timeout(self.limits.header());
-        builder
-    }
+fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(Duration::from_secs(60))
+        .keep_alive_timeout(limits.header());
+    builder
 }
 
 /// Serves the site until the edge stops.
@@ -143,38 +146,71 @@ pub async fn serve_https(
     proxy: Arc<Proxy>,
 ) {
     while let Some(guest) = context.next(&listener).await {
-        let (tls, proxy, mut context) = (tls.clone(), Arc::clone(&proxy), context.clone());
+        let (tls, proxy, context) = (tls.clone(), Arc::clone(&proxy), context.clone());
         tokio::spawn(async move {
             let Guest {
                 stream,
                 address,
-                slot,
+                place,
+                limits,
             } = guest;
-            let handshake = tokio::select! {
-                () = context.drain.begun() => return,
-                handshake = tokio::time::timeout(context.limits.header(), tls.accept(stream)) => handshake,
+            let client = Client {
+                address,
+                door: Door::Public,
+                tls: "",
+                _place: place,
             };
-            // Port scans and clients that do not trust the authority end here; a line for each would drown the log.
-            let Ok(Ok(stream)) = handshake else { return };
-            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            let service = service_fn(move |request: Request<Incoming>| {
-                let (proxy, slot) = (Arc::clone(&proxy), Arc::clone(&slot));
-                async move { Ok::<_, Infallible>(proxy.serve(address, slot, request).await) }
-            });
-            let io = TokioIo::new(stream);
-            if is_http2 {
-                let connection = context.http2().serve_connection(io, service);
-                let mut connection = std::pin::pin!(connection);
-                tokio::select! {
-                    // How a connection ended is told by its requests' lines.
-                    _ended = connection.as_mut() => return,
-                    () = context.drain.begun() => connection.as_mut().graceful_shutdown(),
-                }
-                connection.await.ok();
-            } else {
-                run_http1(&mut context, io, service).await;
-            }
+            serve_tls(context, &limits, client, stream, tls, proxy).await;
         });
+    }
+}
+
+/// One connection, from its handshake to its end.
+pub async fn serve_tls<IO>(
+    mut context: Context,
+    limits: &Limits,
+    mut client: Client,
+    stream: IO,
+    tls: TlsAcceptor,
+    proxy: Arc<Proxy>,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = tokio::select! {
+        () = context.drain.begun() => return,
+        handshake = tokio::time::timeout(limits.header(), tls.accept(stream)) => handshake,
+    };
+    let stream = match handshake {
+        Ok(Ok(stream)) => stream,
+        // Port scans and clients that do not trust the authority end here; a line for each would drown the log.
+        Ok(Err(_)) => return context.metrics.handshake(Handshake::Failed),
+        Err(_) => return context.metrics.handshake(Handshake::TooSlow),
+    };
+    let session = stream.get_ref().1;
+    let (version, name) = match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => (Handshake::Tls12, "TLSv1.2"),
+        _ => (Handshake::Tls13, "TLSv1.3"),
+    };
+    context.metrics.handshake(version);
+    client.tls = name;
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let client = Arc::new(client);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (proxy, client) = (Arc::clone(&proxy), Arc::clone(&client));
+        async move { Ok::<_, Infallible>(proxy.serve(&client, request).await) }
+    });
+    let io = TokioIo::new(stream);
+    if is_http2 {
+        let connection = http2(limits).serve_connection(io, service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            // How a connection ended is told by its requests' lines.
+            _ended = connection.as_mut() => return,
+            () = context.drain.begun() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.ok();
+    } else {
+        run_http1(&mut context, limits, io, service).await;
     }
 }
 
@@ -189,7 +225,8 @@ pub async fn serve_http(
         tokio::spawn(async move {
             let Guest {
                 stream,
-                slot: _held,
+                place: _held,
+                limits,
                 ..
             } = guest;
             let service = service_fn(move |request: Request<Incoming>| {
@@ -198,12 +235,12 @@ pub async fn serve_http(
                     .map(|body| Answer::own(body, None));
                 async move { Ok::<Response<ClientBody>, Infallible>(response) }
             });
-            run_http1(&mut context, TokioIo::new(stream), service).await;
+            run_http1(&mut context, &limits, TokioIo::new(stream), service).await;
         });
     }
 }
 
-async fn run_http1<IO, S, F>(context: &mut Context, io: TokioIo<IO>, service: S)
+async fn run_http1<IO, S, F>(context: &mut Context, limits: &Limits, io: TokioIo<IO>, service: S)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: hyper::service::Service<
@@ -214,10 +251,7 @@ where
         > + Send,
     F: Future<Output = Result<Response<ClientBody>, Infallible>> + Send,
 {
-    let connection = context
-        .http1()
-        .serve_connection(io, service)
-        .with_upgrades();
+    let connection = http1(limits).serve_connection(io, service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ended = connection.as_mut() => return,
