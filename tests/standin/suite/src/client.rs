@@ -13,6 +13,8 @@ use ureq::http::{Request, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 use crate::Target;
+use crate::http2::{Cause, Http2};
+use http_body_util::Full;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -31,6 +33,17 @@ pub enum ClientError {
         #[source]
         source: Box<ureq::Error>,
     },
+    #[error("{method} {path}: no answer over HTTP/2")]
+    Call2 {
+        method: String,
+        path: String,
+        #[source]
+        source: Cause,
+    },
+    #[error("HTTP/2 needs an https address")]
+    Plain2,
+    #[error("failed to open a WebSocket over HTTP/2")]
+    Socket2(#[source] Cause),
     #[error("failed to connect")]
     Connect(#[source] std::io::Error),
     #[error("the WebSocket broke")]
@@ -44,7 +57,7 @@ pub enum ClientError {
 }
 
 /// Longest answer that is read: far above any file the suite sends.
-const LONGEST: u64 = 64 << 20;
+pub const LONGEST: u64 = 64 << 20;
 
 /// A TLS or plain stream.
 pub trait Stream: Read + Write {}
@@ -53,6 +66,7 @@ impl<T: Read + Write> Stream for T {}
 #[derive(Clone)]
 pub struct Client {
     agent: ureq::Agent,
+    http2: Option<Arc<Http2>>,
     pub origin: String,
     authority: String,
     host: String,
@@ -136,14 +150,25 @@ impl Client {
             .tls_config(tls_config)
             .build()
             .new_agent();
+        let origin = format!("{}://{authority}", if secure { "https" } else { "http" });
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let port = authority
+            .port_u16()
+            .unwrap_or(if secure { 443 } else { 80 });
+        let http2 = if target.http2 {
+            let tls = tls.as_deref().ok_or(ClientError::Plain2)?;
+            let made = Http2::new(tls, &origin, &host, port, target.timeout);
+            Some(Arc::new(made.map_err(ClientError::Connect)?))
+        } else {
+            None
+        };
         Ok(Self {
             agent,
-            origin: format!("{}://{authority}", if secure { "https" } else { "http" }),
+            http2,
+            origin,
             authority: authority.to_string(),
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority
-                .port_u16()
-                .unwrap_or(if secure { 443 } else { 80 }),
+            host,
+            port,
             tls,
             timeout: target.timeout,
             token: None,
@@ -196,6 +221,17 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
+        if let Some(http2) = &self.http2 {
+            let failed = |source| ClientError::Call2 {
+                method: method.to_owned(),
+                path: path.to_owned(),
+                source,
+            };
+            let request = request.body(Full::from(body.to_vec()));
+            return http2
+                .call(request.map_err(|error| failed(error.into()))?)
+                .map_err(failed);
+        }
         // A request without a body has none at all: ureq refuses one with GET.
         let answer = if method == "GET" || method == "DELETE" {
             self.agent
@@ -220,6 +256,11 @@ impl Client {
             })
             .collect();
         Ok(Answer::new(parts.status.as_u16(), headers, bytes))
+    }
+
+    /// The HTTP/2 connection, where that is what is spoken.
+    pub fn http2(&self) -> Option<&Http2> {
+        self.http2.as_deref()
     }
 
     /// A fresh connection, for a WebSocket.

@@ -6,6 +6,7 @@
 
 mod checks;
 mod client;
+mod http2;
 mod local;
 mod recording;
 mod shape;
@@ -32,6 +33,8 @@ pub struct Target {
     pub timeout: Duration,
     /// Fields that the recordings do not have are failures, too (a newer real server may have some).
     pub strict: bool,
+    /// Everything goes over one HTTP/2 connection, WebSockets too; https only.
+    pub http2: bool,
 }
 
 impl Target {
@@ -48,6 +51,7 @@ impl Target {
             local_socket: None,
             timeout: Duration::from_secs(30),
             strict: false,
+            http2: false,
         }
     }
 }

@@ -33,6 +33,9 @@ struct Arguments {
     /// Fields that the recordings do not have are failures, too
     #[arg(long)]
     strict: bool,
+    /// Speak HTTP/2, for WebSockets too
+    #[arg(long)]
+    http2: bool,
     /// Print one JSON document instead of lines
     #[arg(long)]
     json: bool,
@@ -53,6 +56,7 @@ fn main() -> anyhow::Result<ExitCode> {
         local_socket: arguments.local_socket,
         timeout: Duration::from_secs(arguments.timeout),
         strict: arguments.strict,
+        http2: arguments.http2,
     };
     let report = run_telling(&target, &mut |check: &Check| {
         if !arguments.json {

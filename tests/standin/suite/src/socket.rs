@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::time::Instant;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
+use tungstenite::protocol::Role;
 use tungstenite::{HandshakeError, Message, WebSocket};
 
 pub struct Socket {
@@ -19,15 +20,29 @@ fn broke(error: tungstenite::Error) -> ClientError {
 impl Socket {
     /// Opens without saying who: with the client's token in a header if `by_header`.
     pub fn open(client: &Client, by_header: bool) -> Result<Self, ClientError> {
+        let bearer = client.token.as_ref().filter(|_| by_header);
+        let bearer = bearer.map(|token| format!("Bearer {token}"));
+        if let Some(http2) = client.http2() {
+            let mut headers = vec![("origin", client.origin.as_str())];
+            headers.extend(bearer.as_deref().map(|value| ("authorization", value)));
+            let uri = format!("{}/api/v4/websocket", client.origin);
+            let stream = http2
+                .open_socket(&uri, &headers)
+                .map_err(ClientError::Socket2)?;
+            return Ok(Self {
+                socket: WebSocket::from_raw_socket(Box::new(stream), Role::Client, None),
+                timeout: client.timeout,
+            });
+        }
         let mut request = client.socket_url().into_client_request().map_err(broke)?;
         let header = |text: &str| HeaderValue::from_str(text).map_err(|e| broke(e.into()));
         request
             .headers_mut()
             .insert("origin", header(&client.origin)?);
-        if let Some(token) = client.token.as_ref().filter(|_| by_header) {
+        if let Some(bearer) = &bearer {
             request
                 .headers_mut()
-                .insert("authorization", header(&format!("Bearer {token}"))?);
+                .insert("authorization", header(bearer)?);
         }
         let (socket, _) =
             tungstenite::client(request, client.open()?).map_err(|error| match error {
