@@ -6,6 +6,7 @@
 mod adoption;
 mod boot;
 mod build;
+mod edge;
 mod graph;
 mod ground;
 mod log;
@@ -52,6 +53,8 @@ struct Options {
     /// Take atalaya-init, atalayad, atalaya-sandbox and atalaya-bench-unit from this folder, to compare versions
     #[arg(long)]
     programs: Option<PathBuf>,
+    #[command(flatten)]
+    edge: edge::Options,
     /// The tables' file
     #[arg(long, default_value = "build/bench.md")]
     output: PathBuf,
@@ -69,6 +72,8 @@ enum Name {
     Adoption,
     /// PSS of init and atalayad with 10 and 1,000 units
     Memory,
+    /// The TLS edge: processor, latency, memory, against nginx and HAProxy
+    Edge,
     /// Second boot, against the same root under systemd and nginx
     Boot,
     /// The appliance's boot phases, memory and sizes
@@ -92,6 +97,7 @@ fn main() -> anyhow::Result<()> {
         let begun = Instant::now();
         eprintln!("{name:?} ...");
         let tables = match name {
+            Name::Edge => edge::measure(&place, &options.edge)?,
             Name::Boot | Name::Phases | Name::Build => of_images(*name, &place, &options)?,
             Name::Restart | Name::Graph | Name::Log | Name::Adoption | Name::Memory => {
                 let programs = match &programs {
@@ -125,7 +131,7 @@ fn of_programs(name: Name, programs: &Programs, options: &Options) -> anyhow::Re
         Name::Log => log::measure(programs),
         Name::Adoption => adoption::measure(programs),
         Name::Memory => memory::measure(programs),
-        Name::Boot | Name::Phases | Name::Build => Ok(Vec::new()),
+        Name::Edge | Name::Boot | Name::Phases | Name::Build => Ok(Vec::new()),
     }
 }
 
@@ -148,7 +154,12 @@ fn of_images(name: Name, place: &Place, options: &Options) -> anyhow::Result<Vec
             Ok(vec![phases.phases(), phases.memory(), sizes(place)?])
         }
         Name::Build => Ok(vec![build::measure(place, !options.no_cold)?]),
-        Name::Restart | Name::Graph | Name::Log | Name::Adoption | Name::Memory => Ok(Vec::new()),
+        Name::Restart
+        | Name::Graph
+        | Name::Log
+        | Name::Adoption
+        | Name::Memory
+        | Name::Edge => Ok(Vec::new()),
     }
 }
 
