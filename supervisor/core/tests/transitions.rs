@@ -41,6 +41,7 @@ on_requirement_lost = "restart"
 ready = { kind = "notify", timeout_s = 60 }
 liveness = { kind = "exec", command = ["/x"], threshold = 1 }
 reload = { signal = "HUP" }
+handover = { signal = "USR2" }
 stop = { signal = "INT", timeout_s = 300, then = "QUIT", then_timeout_s = 30 }
 restart = { limit = 2, window_s = 86400 }
 "#;
@@ -121,6 +122,7 @@ fn every_event(machine: &Machine) -> Vec<(&'static str, Event)> {
         ("Start", Event::Start),
         ("Stop", Event::Stop),
         ("Restart", Event::Restart),
+        ("HandOver", Event::HandOver),
         ("Reset", Event::Reset),
         ("Reload", Event::Reload),
         ("Hold", Event::Hold),
@@ -192,6 +194,7 @@ fn is_listed(event: &Event) -> bool {
         Event::Start
         | Event::Stop
         | Event::Restart
+        | Event::HandOver
         | Event::Reset
         | Event::Reload
         | Event::Hold

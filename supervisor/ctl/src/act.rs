@@ -18,17 +18,21 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The unit after what was asked for, and whether that has succeeded.
 pub fn settle(client: &Client, name: &str, verb: &str) -> Result<(Value, bool)> {
     let path = format!("/v1/units/{name}");
-    let run = |unit: &Value| unit.get("run").and_then(Value::as_u64).unwrap_or(0);
+    // A restart gives another run, or in the same run another main process.
+    let run = |unit: &Value| (unit.get("run").cloned(), unit.get("pid").cloned());
     let before = run(&client.get(&path)?);
     client.post(&format!("{path}/{verb}"))?;
     let begin = Instant::now();
     loop {
         let unit = client.get(&path)?;
         let is = |key: &str| unit.get(key) == Some(&Value::Bool(true));
-        let is_new = verb != "restart" || run(&unit) > before;
+        let is_new = verb != "restart" || run(&unit) != before;
         match (verb, show::text(&unit, "state").as_str()) {
             ("reset", _) => return Ok((unit, true)),
             ("reload", _) if is("reloading") => {}
+            ("restart", _) if is("handing_over") => {}
+            // It runs on as it was and says why.
+            ("restart", "Running") if !is_new => return Ok((unit, false)),
             ("reload", _) => {
                 let failed = !show::text(&unit, "reason").is_empty();
                 return Ok((unit, !failed));

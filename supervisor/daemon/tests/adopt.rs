@@ -231,7 +231,7 @@ fn what_another_version_has_written_is_neither_used_nor_deleted() {
     assert_eq!(pids.unwrap(), [pid_of(&before)]);
     let said = ground.log("atalayad").join("\n");
     assert!(
-        said.contains("version 99") && said.contains("version 2"),
+        said.contains("version 99") && said.contains("version 3"),
         "{said}"
     );
 }

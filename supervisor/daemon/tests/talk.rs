@@ -232,6 +232,47 @@ fn a_reload_by_signal_ends_with_ready() {
 }
 
 #[test]
+fn a_successor_takes_over_before_the_old_process_ends() {
+    let ground = Ground::new();
+    role(
+        &ground,
+        "succeeding",
+        "",
+        "[handover]\nsignal = \"USR2\"\ntimeout_s = 60\n",
+    );
+    let atalayad = ground.start();
+    let old = pid_of(&ground.wait_ready("unit"));
+    ground.put_own("barren", b"");
+    assert_eq!(ground.post("/v1/units/unit/restart"), 200);
+    let kept = ground.wait("unit", |view| view["reason"].is_string());
+    let reason = kept["reason"].as_str().unwrap();
+    assert!(reason.contains("its successor did not start"), "{reason}");
+    assert_eq!((pid_of(&kept), kept["ready"].as_bool()), (old, Some(true)));
+    ground.remove_own("barren");
+    assert_eq!(ground.post("/v1/units/unit/restart"), 200);
+    let after = ground.wait("unit", |view| {
+        pid_of(view) != old && view["handing_over"] == false
+    });
+    assert_eq!(
+        (&after["state"], &after["ready"], &after["run"]),
+        (&"Running".into(), &true.into(), &1.into()),
+        "{after:#}"
+    );
+    assert!(after["reason"].is_null(), "{after:#}");
+    // It still has something to finish; its end is not the unit's.
+    let process = std::path::PathBuf::from(format!("/proc/{old}"));
+    assert!(process.exists());
+    ground.put_own("enough", b"");
+    ground.until("the old process has ended", || !process.exists());
+    let later = ground.view("unit").unwrap();
+    assert_eq!(
+        (&later["pid"], &later["state"]),
+        (&after["pid"], &after["state"])
+    );
+    atalayad.stop();
+}
+
+#[test]
 fn a_reload_by_command_that_fails_is_told_and_the_unit_runs_on() {
     let ground = Ground::new();
     let command = "[reload]\ncommand = [\"/bin/sh\", \"-c\", \"test -e /mnt/good || { echo no such setting; exit 1; }\"]\n";

@@ -2,7 +2,7 @@
 //! hands over, memory that ran out. None of it changes the state but by a stop.
 
 use super::event::Effect;
-use super::record::{Machine, UnderWay};
+use super::record::{Care, Machine, UnderWay};
 use super::state::{AfterStop, Requirements, Stage, StartPhase, State, StopPhase};
 use crate::unit::{LivenessKind, ReadyKind, Unit};
 
@@ -122,11 +122,20 @@ impl Machine {
                 .or(unit.liveness.as_ref().map(|liveness| liveness.timeout_ms));
             let reason = format!("stuck: no WATCHDOG=1 for {} ms", limit_ms.unwrap_or(0));
             self.stop_stuck(unit, now_ms, reason, effects);
-        } else if self
-            .reload
-            .as_ref()
-            .is_some_and(|reload| reload.until_ms <= now_ms)
-        {
+            return;
+        }
+        let is_late = |reload: &UnderWay| reload.until_ms <= now_ms;
+        if !self.reload.as_ref().is_some_and(is_late) {
+            return;
+        }
+        if self.is_handing_over() {
+            let limit_s = unit
+                .handover
+                .as_ref()
+                .map_or(0, |handover| handover.timeout_s);
+            self.reason = Some(format!("its successor was not ready within {limit_s} s"));
+            self.begin_stop(unit, now_ms, AfterStop::Relaunch, effects);
+        } else {
             let limit_s = reload_limit_ms(unit) / 1000;
             let error = Some(format!("not done within {limit_s} s"));
             self.finish_reload(unit, now_ms, error, effects);
@@ -156,9 +165,14 @@ impl Machine {
         let by_command = !reload.command.is_empty();
         let notifies = (reload.notifies).unwrap_or(unit.ready.kind == ReadyKind::Notify);
         self.reload_error = None;
+        let kind = if by_command {
+            Care::ReloadCommand
+        } else {
+            Care::Reload
+        };
         self.reload = (by_command || notifies).then(|| UnderWay {
             until_ms: now_ms.saturating_add(reload_limit_ms(unit)),
-            by_command,
+            kind,
             again: false,
         });
         effects.extend([Effect::Persist, Effect::Reload { run: self.run }]);
@@ -175,7 +189,7 @@ impl Machine {
         if run == self.run && self.state == State::Running && self.reload.is_none() {
             self.reload = Some(UnderWay {
                 until_ms: now_ms.saturating_add(reload_limit_ms(unit)),
-                by_command: false,
+                kind: Care::Reload,
                 again: false,
             });
             effects.push(Effect::Persist);
@@ -190,7 +204,8 @@ impl Machine {
         error: Option<String>,
         effects: &mut Vec<Effect>,
     ) {
-        if run == self.run && self.reload.as_ref().is_some_and(|reload| reload.by_command) {
+        let by_command = |reload: &UnderWay| reload.kind == Care::ReloadCommand;
+        if run == self.run && self.reload.as_ref().is_some_and(by_command) {
             self.finish_reload(unit, now_ms, error, effects);
         }
     }
@@ -206,11 +221,20 @@ impl Machine {
         if run != self.run {
             return;
         }
-        match &self.reload {
-            Some(reload) if !reload.by_command => {
-                self.finish_reload(unit, now_ms, None, effects);
+        match self.reload.as_ref().map(|reload| reload.kind) {
+            Some(Care::Reload) => self.finish_reload(unit, now_ms, None, effects),
+            Some(Care::ReloadCommand) => {}
+            Some(Care::Handover) => {
+                let error = "its restart failed: its successor did not start; it runs on as it was";
+                self.finish(unit, now_ms, Some(error.to_owned()), effects);
             }
-            Some(_) => {}
+            Some(Care::Successor) => {
+                self.running_since_ms = Some(now_ms);
+                self.ready_since_ms = Some(now_ms);
+                self.watchdog_limit_ms = None;
+                self.begin_liveness_anew(unit, now_ms);
+                self.finish(unit, now_ms, None, effects);
+            }
             None if self.state == State::Running && self.is_ready() => {
                 self.ready_since_ms = Some(now_ms);
                 effects.push(Effect::Persist);
@@ -222,6 +246,38 @@ impl Machine {
         }
     }
 
+    /// A restart that interrupts nothing, where it is possible; otherwise the usual one.
+    pub(super) fn on_hand_over(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
+        if self.is_handing_over() {
+            return;
+        }
+        if self.state == State::Running && self.is_ready() && unit.handover.is_some() {
+            self.begin_handover(unit, now_ms, effects);
+        } else {
+            self.on_restart(unit, now_ms, effects);
+        }
+    }
+
+    fn begin_handover(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
+        let Some(handover) = &unit.handover else {
+            return;
+        };
+        self.reload_error = None;
+        // A successor reads its configuration anyway: a reload under way is part of it.
+        self.reload = Some(UnderWay {
+            until_ms: now_ms.saturating_add(handover.timeout_s.saturating_mul(1000)),
+            kind: Care::Handover,
+            again: false,
+        });
+        effects.extend([
+            Effect::Persist,
+            Effect::Signal {
+                run: self.run,
+                signal: handover.signal.number(),
+            },
+        ]);
+    }
+
     fn finish_reload(
         &mut self,
         unit: &Unit,
@@ -229,10 +285,21 @@ impl Machine {
         error: Option<String>,
         effects: &mut Vec<Effect>,
     ) {
-        let again = self.reload.take().is_some_and(|reload| reload.again);
-        self.reload_error = error.map(|error| {
+        let error = error.map(|error| {
             format!("its reload failed: {error}; it runs on with the configuration it had")
         });
+        self.finish(unit, now_ms, error, effects);
+    }
+
+    fn finish(
+        &mut self,
+        unit: &Unit,
+        now_ms: u64,
+        error: Option<String>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let again = self.reload.take().is_some_and(|reload| reload.again);
+        self.reload_error = error;
         effects.push(Effect::Persist);
         if again {
             self.begin_reload(unit, now_ms, effects);
@@ -241,8 +308,23 @@ impl Machine {
 
     /// What was under way when the former atalayad ended is begun again: whether it was done is not known.
     pub(super) fn resume_reload(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
-        if self.reload.take().is_some() {
-            self.begin_reload(unit, now_ms, effects);
+        match self.reload.as_mut().map(|reload| reload.kind) {
+            Some(Care::Reload | Care::ReloadCommand) => {
+                self.reload = None;
+                self.begin_reload(unit, now_ms, effects);
+            }
+            Some(Care::Handover) => {
+                self.reload = None;
+                self.begin_handover(unit, now_ms, effects);
+            }
+            // It is the main process already and has yet to say READY=1.
+            Some(Care::Successor) => {
+                if let (Some(reload), Some(handover)) = (&mut self.reload, &unit.handover) {
+                    reload.until_ms =
+                        now_ms.saturating_add(handover.timeout_s.saturating_mul(1000));
+                }
+            }
+            None => {}
         }
     }
 
@@ -298,6 +380,11 @@ impl Machine {
         // Once the main process has ended all others are being killed: nobody can take over.
         if run == self.run && self.pid.is_some_and(|main| main != pid) {
             self.pid = Some(pid);
+            if let Some(reload) = &mut self.reload
+                && reload.kind == Care::Handover
+            {
+                reload.kind = Care::Successor;
+            }
             effects.push(Effect::Persist);
         }
     }

@@ -8,6 +8,8 @@ pub enum Event {
     Start,
     Stop,
     Restart,
+    /// The same for a unit that can start its own successor and whose file has not changed.
+    HandOver,
     /// Something it requires is being stopped on purpose: rest, but stay wanted.
     Hold,
     /// It is back.

@@ -48,14 +48,25 @@ pub struct Machine {
     pub(super) next_run_ms: Option<u64>,
 }
 
-/// A reload that is not done.
+/// A reload or a handover that is not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnderWay {
     pub(super) until_ms: u64,
-    /// A command's end ends it; otherwise READY=1.
-    pub(super) by_command: bool,
-    /// It was asked for again meanwhile.
+    pub(super) kind: Care,
+    /// A reload was asked for meanwhile.
     pub(super) again: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Care {
+    /// READY=1 ends it.
+    Reload,
+    /// The command's end ends it.
+    ReloadCommand,
+    /// The main process is to start its successor.
+    Handover,
+    /// The successor said that it is the main process; READY=1 ends it.
+    Successor,
 }
 
 impl Default for Machine {
@@ -160,7 +171,14 @@ impl Machine {
     }
 
     pub fn is_reloading(&self) -> bool {
-        self.reload.is_some()
+        self.reload.is_some() && !self.is_handing_over()
+    }
+
+    /// Whether a restart is under way in which a successor takes over while the old process still serves.
+    pub fn is_handing_over(&self) -> bool {
+        self.reload
+            .as_ref()
+            .is_some_and(|reload| matches!(reload.kind, Care::Handover | Care::Successor))
     }
 
     /// When its timer is due.

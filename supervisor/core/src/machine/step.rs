@@ -13,6 +13,7 @@ impl Machine {
             Event::Start => self.on_start(unit, now_ms, &mut effects),
             Event::Stop => self.on_stop(unit, now_ms, &mut effects),
             Event::Restart => self.on_restart(unit, now_ms, &mut effects),
+            Event::HandOver => self.on_hand_over(unit, now_ms, &mut effects),
             Event::Hold => self.on_hold(unit, now_ms, &mut effects),
             Event::Release => {
                 self.held = false;
@@ -110,7 +111,7 @@ impl Machine {
         }
     }
 
-    fn on_restart(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn on_restart(&mut self, unit: &Unit, now_ms: u64, effects: &mut Vec<Effect>) {
         self.desired = Desired::Up;
         self.starts.clear();
         self.failures = 0;

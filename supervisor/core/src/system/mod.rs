@@ -216,7 +216,16 @@ impl System {
                 if self.end().is_none() {
                     self.start_required(now_ms, &name, &mut BTreeSet::new(), &mut effects)?;
                     self.stopping.remove(&name);
-                    self.send(now_ms, &name, Event::Restart, &mut effects)?;
+                    // A file that has changed counts from the next start on.
+                    let hands_over = self.members.get(&name).is_some_and(|member| {
+                        member.unit.handover.is_some() && member.next.is_none()
+                    });
+                    let event = if hands_over {
+                        Event::HandOver
+                    } else {
+                        Event::Restart
+                    };
+                    self.send(now_ms, &name, event, &mut effects)?;
                 }
             }
             Input::Reload(name) => {

@@ -55,16 +55,21 @@ fn the_ranges_of_the_schema_are_those_of_the_checks() {
                 let (kind, companion) = match name {
                     "Liveness" => ("service", "kind = \"watchdog\""),
                     "Reload" => ("service", "signal = \"HUP\""),
+                    "Handover" => ("service", "signal = \"USR2\""),
                     "Timer" if key != "every_s" => ("oneshot", "every_s = 60"),
                     "Timer" => ("oneshot", ""),
                     _ => ("service", ""),
+                };
+                let others = match name {
+                    "Handover" => "[ready]\nkind = \"notify\"\n",
+                    _ => "",
                 };
                 let header = match name {
                     "" => String::new(),
                     name => format!("[{}]", name.to_lowercase()),
                 };
                 let text = format!(
-                    "description = \"x\"\ntype = \"{kind}\"\nexec = [\"/x\"]\n{header}\n{companion}\n{key} = {value}\n"
+                    "description = \"x\"\ntype = \"{kind}\"\nexec = [\"/x\"]\n{header}\n{companion}\n{key} = {value}\n{others}"
                 );
                 let error = super::parse_unit("x", "x.toml", &text).unwrap_err();
                 assert_eq!(error.line, 6, "{name}.{key} = {value}: {error}");

@@ -11,9 +11,9 @@ mod values;
 pub use check::Refused;
 pub use parse::{UnitError, UnitFile, parse_unit, parse_units};
 pub use schema::{
-    CredentialFile, DataMount, FullDisk, KILL_LIMIT_MS, Kind, Listen, Liveness, LivenessKind,
-    Ready, ReadyKind, Reload, RequirementLost, Resources, Restart, RestartPolicy, RuntimeDirectory,
-    Sandbox, Stop, Timer, Unit,
+    CredentialFile, DataMount, FullDisk, Handover, KILL_LIMIT_MS, Kind, Listen, Liveness,
+    LivenessKind, Ready, ReadyKind, Reload, RequirementLost, Resources, Restart, RestartPolicy,
+    RuntimeDirectory, Sandbox, Stop, Timer, Unit,
 };
 pub use values::{Capability, DataSource, MemoryMax, Mode, Rlimit, SignalName};
 

@@ -259,6 +259,12 @@ data = [{ source = "gen:postgres", path = "/var/lib/postgresql", create = true }
                 6,
                 "reload.notifies",
             ),
+            ("[handover]\nsignal = \"USR2\"\n", 4, "ready.kind"),
+            (
+                "ready = { kind = \"notify\" }\n[handover]\nsignal = \"KILL\"\n",
+                6,
+                "handover.signal",
+            ),
             ("[timer]\nevery_s = 60\n", 4, "one-shots only"),
             ("listen = [{ name = \"a\" }]\n", 4, "exactly one of address"),
             (
@@ -317,6 +323,7 @@ data = [{ source = "gen:postgres", path = "/var/lib/postgresql", create = true }
         for extra in [
             "[liveness]\nkind = \"watchdog\"\n",
             "[reload]\nsignal = \"HUP\"\n",
+            "[handover]\nsignal = \"USR2\"\n",
         ] {
             let error = oneshot(extra).unwrap_err();
             assert!(error.message.contains("services only"), "{error}");

@@ -52,7 +52,7 @@ fn word() -> impl Strategy<Value = Word> {
         2 => Just(Word::Petted),
         1 => prop::sample::select(vec![0, 500, 60_000]).prop_map(Word::WatchdogLimit),
         1 => prop::sample::select(vec![0, 1000, 100_000, u64::MAX]).prop_map(Word::Extend),
-        1 => Just(Word::MainPid),
+        2 => Just(Word::MainPid),
         1 => Just(Word::Oom),
     ]
 }
@@ -105,6 +105,7 @@ fn file(is_service: bool) -> BoxedStrategy<String> {
         let ready = select(&[
             "",
             "[ready]\nkind = \"notify\"\n",
+            "[ready]\nkind = \"notify\"\n[handover]\nsignal = \"USR2\"\n",
             "[ready]\nkind = \"notify\"\ncommand = [\"/x\"]\ntimeout_s = 60\n",
             "[ready]\nkind = \"tcp\"\naddress = \"127.0.0.1:1\"\ntimeout_s = 30\n",
         ]);

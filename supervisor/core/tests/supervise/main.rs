@@ -9,6 +9,7 @@ mod care;
 mod cases;
 mod crash;
 mod generators;
+mod handover;
 mod invariants;
 mod pair;
 mod world;

@@ -23,7 +23,7 @@ use crate::notify::{self, Heard};
 use crate::run::{cgroup_name, cgroup_of, parse_cgroup_name};
 
 /// Of everything kept. A record of another version is left alone.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Of what a unit said while nobody read, init keeps at most so much, in bytes.
 const DRAINED_LIMIT: u64 = 64 * 1024;
 

@@ -106,6 +106,7 @@ impl Supervisor {
             "ready": machine.is_ready(),
             "wrong": is_wrong(machine),
             "reloading": machine.is_reloading(),
+            "handing_over": machine.is_handing_over(),
             "ready_since_ms": machine.ready_since_ms(),
             "running_for_ms": machine.running_since_ms().map(|since| now.saturating_sub(since)),
             "reason": machine.reason(),
@@ -113,7 +114,6 @@ impl Supervisor {
             "run": machine.run(),
             "last_exit": machine.last_end(),
             "says": live.and_then(|live| live.words.as_deref()),
-            "reloading": machine.is_reloading(),
             "listens": (self.sockets.get(&unit.name)).map(|sockets| {
                 sockets.iter().map(|socket| &socket.place).collect::<Vec<_>>()
             }),

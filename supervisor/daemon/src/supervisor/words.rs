@@ -19,7 +19,9 @@ const STORED: &str = "stored";
 impl Supervisor {
     /// The descriptors that nobody keeps are closed at the end of this, BARRIER's too: all before it is processed.
     pub(super) fn on_notified(&mut self, unit: &str, run: u32, heard: Heard) {
-        let Heard { words, fds } = heard;
+        let Heard { mut words, fds } = heard;
+        // Who speaks for the unit comes first: READY=1 beside it is the new one's.
+        words.sort_by_key(|word| !matches!(word, Word::MainPid(_)));
         let name = words.iter().find_map(|word| match word {
             Word::FdName(name) => Some(name.clone()),
             _ => None,

@@ -10,6 +10,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// True if it was one of these.
 #[allow(clippy::zombie_processes)] // the heir outlives this process
@@ -50,6 +52,8 @@ pub fn play(role: &str, rest: &str) -> bool {
         "listening" => listening(),
         // Reads its configuration, slowly, whenever it gets SIGHUP: /mnt/reloading is there while it does.
         "reloading" => reloading(rest),
+        // Starts its successor at SIGUSR2, unless the file /mnt/barren is there, and stays until /mnt/enough is.
+        "succeeding" => succeeding(),
         // A task of a runtime panics, as atalayad's might.
         "panicking" => {
             atalayad::panics::end_at_once();
@@ -63,6 +67,32 @@ pub fn play(role: &str, rest: &str) -> bool {
         _ => return false,
     }
     true
+}
+
+#[allow(clippy::zombie_processes)] // the successor outlives this process
+fn succeeding() -> ! {
+    let (runtime, mut asked) = listening_for(SignalKind::user_defined2());
+    if std::env::var_os("SUCCESSOR").is_some() {
+        say(&format!("READY=1\nMAINPID={}", std::process::id()), &[]);
+    } else {
+        say("READY=1", &[]);
+    }
+    loop {
+        runtime.block_on(asked.recv()).unwrap();
+        if Path::new("/mnt/barren").exists() {
+            say("READY=1", &[]);
+            continue;
+        }
+        let mut successor = Command::new(std::env::current_exe().unwrap());
+        successor
+            .args(std::env::args_os().skip(1))
+            .env("SUCCESSOR", "1");
+        successor.spawn().unwrap();
+        while !Path::new("/mnt/enough").exists() {
+            pause();
+        }
+        std::process::exit(0);
+    }
 }
 
 fn pause() {
@@ -172,13 +202,17 @@ fn listening() -> ! {
     forever();
 }
 
-fn reloading(how: &str) -> ! {
+fn listening_for(kind: SignalKind) -> (Runtime, Signal) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let kind = tokio::signal::unix::SignalKind::hangup();
-    let mut hangups = runtime.block_on(async { tokio::signal::unix::signal(kind).unwrap() });
+    let signal = runtime.block_on(async { signal(kind).unwrap() });
+    (runtime, signal)
+}
+
+fn reloading(how: &str) -> ! {
+    let (runtime, mut hangups) = listening_for(SignalKind::hangup());
     say("READY=1\nSTATUS=first", &[]);
     let mut times = 0;
     loop {

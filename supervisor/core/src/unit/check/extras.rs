@@ -1,10 +1,10 @@
-//! The tables that a unit need not have: sockets, credentials, liveness, reload, timer.
+//! The tables that a unit need not have: sockets, credentials, liveness, reload, handover, timer.
 
 use std::collections::BTreeSet;
 
 use super::{Refused, is_absolute, is_address, is_command, is_url, refuse, within};
 use crate::link::MAX_FDS;
-use crate::unit::schema::{Kind, Listen, LivenessKind, Unit};
+use crate::unit::schema::{Kind, Listen, LivenessKind, ReadyKind, Unit};
 use crate::unit::values::SignalName;
 
 /// A year, in seconds.
@@ -15,6 +15,7 @@ pub(super) fn check(unit: &Unit) -> Result<(), Refused> {
     check_credentials(unit)?;
     check_liveness(unit)?;
     check_reload(unit)?;
+    check_handover(unit)?;
     check_timer(unit)
 }
 
@@ -162,6 +163,28 @@ fn check_reload(unit: &Unit) -> Result<(), Refused> {
         );
     }
     within(&["reload", "timeout_s"], reload.timeout_s, (1, 3600))
+}
+
+fn check_handover(unit: &Unit) -> Result<(), Refused> {
+    let Some(handover) = &unit.handover else {
+        return Ok(());
+    };
+    if unit.kind == Kind::Oneshot {
+        return refuse(
+            &["handover"],
+            "for services only: a one-shot ends by itself",
+        );
+    }
+    if unit.ready.kind != ReadyKind::Notify {
+        return refuse(
+            &["handover"],
+            "needs ready.kind = \"notify\": the successor says MAINPID and READY=1",
+        );
+    }
+    if handover.signal == SignalName::Kill {
+        return refuse(&["handover", "signal"], "KILL hands nothing over");
+    }
+    within(&["handover", "timeout_s"], handover.timeout_s, (1, 3600))
 }
 
 fn check_timer(unit: &Unit) -> Result<(), Refused> {

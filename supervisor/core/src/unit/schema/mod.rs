@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{Mode, Rlimit, SignalName};
 
-pub use running::{Liveness, LivenessKind, Ready, ReadyKind, Reload, Restart, RestartPolicy, Stop};
+pub use running::{
+    Handover, Liveness, LivenessKind, Ready, ReadyKind, Reload, Restart, RestartPolicy, Stop,
+};
 pub use sandbox::{DataMount, Resources, Sandbox};
 
 /// Anything that is supervised.
@@ -83,6 +85,8 @@ pub struct Unit {
     pub liveness: Option<Liveness>,
     #[serde(default)]
     pub reload: Option<Reload>,
+    #[serde(default)]
+    pub handover: Option<Handover>,
     /// One-shots only: run again and again.
     #[serde(default)]
     pub timer: Option<Timer>,

@@ -60,6 +60,19 @@ pub struct Reload {
     pub timeout_s: u64,
 }
 
+/// How a restart that somebody asks for is carried out while the unit runs and is ready: told by the signal, its main
+/// process starts its successor, which says MAINPID and READY=1. The old one finishes what it has begun and ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Handover {
+    pub signal: SignalName,
+    /// A process that has no successor after that is stopped and started the usual way. Seconds.
+    #[serde(default = "default_reload_timeout")]
+    #[cfg_attr(test, schemars(range(min = 1, max = 3600)))]
+    pub timeout_s: u64,
+}
+
 /// How it is known that others may rely on the unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
