@@ -2,7 +2,11 @@
 //!
 //! When told to stop, a connection finishes the request it is in; who takes too long is cut off.
 
+use crate::api::Peer;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::os::unix::fs::PermissionsExt;
@@ -56,9 +60,10 @@ pub async fn accept_tcp(listener: TcpListener, routes: Router, mut stopped: watc
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     stream.set_nodelay(true).ok();
-                    tokio::spawn(serve(stream, shared.clone()));
+                    let peer = Peer(peer.ip().to_canonical());
+                    tokio::spawn(serve(stream, Some(peer), shared.clone()));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
@@ -83,7 +88,7 @@ pub async fn accept_local(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => { tokio::spawn(serve(stream, shared.clone())); }
+                Ok((stream, _)) => { tokio::spawn(serve(stream, None, shared.clone())); }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
             _ = stopped.changed() => break,
@@ -98,18 +103,22 @@ async fn drain(shared: Shared, mut all_closed: mpsc::Receiver<()>) {
     timeout(DRAIN, all_closed.recv()).await.ok();
 }
 
-async fn serve<S>(stream: S, mut shared: Shared)
+async fn serve<S>(stream: S, peer: Option<Peer>, mut shared: Shared)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let routes = TowerToHyperService::new(shared.routes.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        routes.call(request)
+    });
     let mut connection = pin!(
         hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .title_case_headers(true)
-            .serve_connection(
-                TokioIo::new(stream),
-                TowerToHyperService::new(shared.routes.clone()),
-            )
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
     );
     // A client that breaks off is its own affair.

@@ -209,6 +209,19 @@ pub struct Session {
     pub csrf: String,
 }
 
+/// What a user did. The identifier and the time are the store's.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Audit {
+    pub id: String,
+    pub create_at: i64,
+    pub user_id: String,
+    /// The path of the call.
+    pub action: String,
+    pub extra_info: String,
+    pub ip_address: String,
+    pub session_id: String,
+}
+
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct AccessToken {

@@ -2,13 +2,14 @@
 //!
 //! While PostgreSQL is away a right password is answered with 401, as the real server does (contract/pg-killed-10s).
 
+use super::address::ClientAddress;
 use super::caller::{Caller, presented};
 use super::error::ApiError;
 use super::{App, parse_body};
 use crate::ids::Utc;
-use crate::model::Session;
+use crate::model::{Audit, Session};
 use crate::passwords;
-use crate::store::{sessions as rows, users};
+use crate::store::{audits as trail, sessions as rows, users};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -35,6 +36,7 @@ struct Credentials {
 
 pub async fn login(
     State(app): State<Arc<App>>,
+    ClientAddress(address): ClientAddress,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -64,6 +66,14 @@ pub async fn login(
             "Your account is locked because of too many failed password attempts. Please reset your password.",
         ));
     }
+    let audit = Audit {
+        user_id: user.id.clone(),
+        action: "/api/v4/users/login".to_owned(),
+        extra_info: format!("attempt - login_id={}", given.login_id),
+        ip_address: address,
+        ..Audit::default()
+    };
+    trail::insert(&app.pool, &audit).await.ok();
     if !check_password(&app, given.password, user.password.clone()).await {
         users::count_failure(&app.pool, &user.id).await.ok();
         return Err(ApiError::bad_login());
@@ -88,6 +98,12 @@ pub async fn login(
         COOKIE_SECONDS * 1_000,
     )
     .await?;
+    let audit = Audit {
+        extra_info: format!("success session_user={}", user.id),
+        session_id: session.id.clone(),
+        ..audit
+    };
+    trail::insert(&app.pool, &audit).await?;
     let mut response = Json(user.for_self()).into_response();
     let answer = response.headers_mut();
     if let Ok(token) = HeaderValue::from_str(&session.token) {
@@ -151,6 +167,16 @@ pub async fn sessions(
         session.props = json!({});
     }
     Ok(Json(list))
+}
+
+pub async fn audits(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<Audit>>, ApiError> {
+    let id = caller.resolve(&id)?;
+    caller.require_self_or_admin(&id)?;
+    Ok(Json(trail::of_user(&app.pool, &id).await?))
 }
 
 #[derive(serde::Deserialize)]

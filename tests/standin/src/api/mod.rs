@@ -1,5 +1,6 @@
 //! API v4 over HTTP: which path goes where. The same paths serve the network and the local-mode socket.
 
+mod address;
 mod bots;
 mod caller;
 mod channels;
@@ -17,6 +18,7 @@ mod tokens;
 mod users;
 mod websocket;
 
+pub use address::Peer;
 pub use caller::Local;
 
 use crate::config::Config;
@@ -147,6 +149,7 @@ fn user_routes() -> Router<Arc<App>> {
         .route("/users/{id}/password", put(users::password))
         .route("/users/{id}/email/verify/member", post(users::verify))
         .route("/users/{id}/convert_to_bot", post(bots::convert))
+        .route("/users/{id}/audits", get(login::audits))
         .route("/users/{id}/sessions", get(login::sessions))
         .route("/users/{id}/sessions/revoke", post(login::revoke))
         .route("/users/{id}/sessions/revoke/all", post(login::revoke_all))

@@ -3,6 +3,7 @@
 //! A lost server is never fatal here: a broken connection is thrown away and the next request opens a new one, so the
 //! stand-in recovers as soon as PostgreSQL is back. What a request waits for is committed before it is answered.
 
+pub mod audits;
 pub mod channels;
 pub mod files;
 pub mod migrations;

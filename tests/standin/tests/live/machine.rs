@@ -137,6 +137,15 @@ impl Machine {
 
     /// Starts the server and does not wait.
     pub fn start(&self) -> Server {
+        self.spawn(&[])
+    }
+
+    /// Starts the server with more settings and waits for READY=1.
+    pub fn start_with(&self, settings: &[(&str, &str)]) -> Server {
+        self.spawn(settings).ready()
+    }
+
+    fn spawn(&self, settings: &[(&str, &str)]) -> Server {
         let path = self.path("notify");
         std::fs::remove_file(&path).ok();
         let notify = UnixDatagram::bind(&path).unwrap();
@@ -145,6 +154,7 @@ impl Machine {
         let child = self
             .program("mattermost")
             .env("NOTIFY_SOCKET", &path)
+            .envs(settings.iter().copied())
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()
@@ -154,13 +164,7 @@ impl Machine {
 
     /// Starts the server and waits for READY=1.
     pub fn start_ready(&self) -> Server {
-        let server = self.start();
-        assert!(
-            server.wait_ready(Duration::from_secs(60)),
-            "{}",
-            server.log()
-        );
-        server
+        self.start().ready()
     }
 
     /// An administrator's token, the administrator being made first if need be.
@@ -270,6 +274,11 @@ pub fn agent() -> ureq::Agent {
 }
 
 impl Server {
+    fn ready(self) -> Self {
+        assert!(self.wait_ready(Duration::from_secs(60)), "{}", self.log());
+        self
+    }
+
     /// Did READY=1 come in time?
     pub fn wait_ready(&self, limit: Duration) -> bool {
         self.notify.set_read_timeout(Some(limit)).unwrap();

@@ -6,6 +6,7 @@
     reason = "helpers of tests may fail like tests"
 )]
 
+mod address;
 mod commands;
 mod contract;
 mod database;
