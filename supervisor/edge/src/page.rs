@@ -17,9 +17,9 @@ use crate::forward::is_api;
 const RETRY_AFTER: &str = "5";
 
 /// The one place with the tokens of the project's look.
-const LOOK: &str = include_str!("../page/look.css");
+pub const LOOK: &str = include_str!("../page/look.css");
 
-const MARK: &str = r#"<svg class="mark" viewBox="0 0 48 48" role="img" aria-label="Atalaya" fill="none" stroke="currentColor" stroke-width="4" stroke-linecap="round"><path d="M17 42 20 18M31 42 28 18M14 18H34"/><circle class="light" cx="24" cy="9" r="4" fill="currentColor" stroke="none"/></svg>"#;
+pub const MARK: &str = r#"<svg class="mark" viewBox="0 0 48 48" role="img" aria-label="Atalaya" fill="none" stroke="currentColor" stroke-width="4" stroke-linecap="round"><path d="M17 42 20 18M31 42 28 18M14 18H34"/><circle class="light" cx="24" cy="9" r="4" fill="currentColor" stroke="none"/></svg>"#;
 
 static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
     let style = STANDARD.encode(Sha256::digest(LOOK.as_bytes()));
@@ -155,7 +155,8 @@ fn api_error(
     response
 }
 
-fn html(status: StatusCode, body: String) -> Response<String> {
+/// A page of the edge's own, with the policy that fits it.
+pub fn html(status: StatusCode, body: String) -> Response<String> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     own_headers(response.headers_mut(), "text/html; charset=utf-8");
@@ -167,7 +168,7 @@ fn html(status: StatusCode, body: String) -> Response<String> {
     response
 }
 
-fn own_headers(headers: &mut HeaderMap, content_type: &'static str) {
+pub fn own_headers(headers: &mut HeaderMap, content_type: &'static str) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(
@@ -216,7 +217,7 @@ fn render(words: &Words, waiting: Option<(&str, u64)>, standin: bool) -> String 
     )
 }
 
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -243,7 +244,7 @@ fn duration(seconds: u64, second: [&str; 2], minute: [&str; 2], hour: [&str; 2])
 }
 
 /// Whether Spanish comes before English in Accept-Language. Weights are passed over: browsers list languages in order of preference.
-fn prefers_spanish(headers: &HeaderMap) -> bool {
+pub fn prefers_spanish(headers: &HeaderMap) -> bool {
     headers
         .get(header::ACCEPT_LANGUAGE)
         .and_then(|value| value.to_str().ok())

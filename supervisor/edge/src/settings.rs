@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 /// Everything the edge is told; one value per process, read once at start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// None until the machine knows its address: then a throw-away certificate serves, and nothing but pages of the edge's own.
     pub site: Option<Site>,
@@ -83,6 +83,15 @@ impl Site {
         &self.origin
     }
 
+    /// `host[:port]`, as a request names it.
+    pub fn authority(&self) -> &str {
+        self.origin.trim_start_matches("https://")
+    }
+
+    pub fn has_default_port(&self) -> bool {
+        self.authority().len() == self.host.len()
+    }
+
     /// Where a plain-text request for `path_and_query` is sent on to.
     pub fn location(&self, path_and_query: &str) -> String {
         if path_and_query.starts_with('/') {
@@ -92,7 +101,13 @@ impl Site {
         }
     }
 
-    fn address(&self) -> Option<IpAddr> {
+    /// The host as it stands in the address; IPv6 in brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The host, where it is an address.
+    pub fn address(&self) -> Option<IpAddr> {
         self.host
             .trim_start_matches('[')
             .trim_end_matches(']')
@@ -286,8 +301,12 @@ pub struct Limits {
     pub header_seconds: u64,
     /// Seconds without a byte after which a request's or an answer's body is given up.
     pub body_idle_seconds: u64,
+    /// Seconds that Mattermost may take to begin an answer, counted from the last byte of the request.
+    pub answer_seconds: u64,
     /// Seconds that open requests get after SIGTERM.
     pub drain_seconds: u64,
+    /// Seconds that they get while a successor serves already: a slow upload takes long and holds nobody up.
+    pub handover_seconds: u64,
 }
 
 impl Default for Limits {
@@ -300,7 +319,10 @@ impl Default for Limits {
             body_bytes: 100 * 1024 * 1024,
             header_seconds: 20,
             body_idle_seconds: 120,
+            // As Mattermost's own documentation sets for proxies.
+            answer_seconds: 600,
             drain_seconds: 10,
+            handover_seconds: 900,
         }
     }
 }
@@ -313,8 +335,16 @@ impl Limits {
         Duration::from_secs(self.body_idle_seconds)
     }
 
+    pub fn answer(&self) -> Duration {
+        Duration::from_secs(self.answer_seconds)
+    }
+
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
+    }
+
+    pub fn handover(&self) -> Duration {
+        Duration::from_secs(self.handover_seconds)
     }
 }
 
@@ -355,6 +385,8 @@ pub enum SettingsError {
     },
     #[error("edge settings are not valid")]
     Parse { source: Box<toml::de::Error> },
+    #[error("{path} is not valid")]
+    Secrets { path: PathBuf },
     #[error("site address {address:?} is not valid: {why}")]
     Site { address: String, why: &'static str },
 }
@@ -366,6 +398,20 @@ pub fn load(path: &Path) -> Result<Settings, SettingsError> {
         source,
     })?;
     parse(&text)
+}
+
+/// `edge-secrets.toml` in the unit's credentials; absent: there are none. What is wrong in it is told without its text.
+pub fn load_secrets(path: &Path) -> Result<Secrets, SettingsError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text).map_err(|_| SettingsError::Secrets {
+            path: path.to_owned(),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Secrets::default()),
+        Err(source) => Err(SettingsError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
 }
 
 pub fn parse(text: &str) -> Result<Settings, SettingsError> {

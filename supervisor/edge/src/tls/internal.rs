@@ -19,6 +19,8 @@ use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::constraints::Constraints;
+
 /// How long a server certificate is valid: below 398 days, the strictest limit that any client sets.
 const LEAF_LIFE: Duration = Duration::from_secs(397 * DAY);
 /// How far back a server certificate's life begins, so that a client with a slow clock accepts it.
@@ -34,17 +36,40 @@ pub struct Subject {
     pub addresses: BTreeSet<IpAddr>,
 }
 
+impl Subject {
+    /// For people, names first.
+    pub fn describe(&self) -> Vec<String> {
+        let names = self.names.iter().cloned();
+        names
+            .chain(self.addresses.iter().map(ToString::to_string))
+            .collect()
+    }
+}
+
 /// The authority, ready to sign.
 pub struct Authority {
     pub pem: String,
     pub der: CertificateDer<'static>,
+    pub constraints: Constraints,
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A server certificate and its key as they are written to disk.
-pub struct LeafPem {
-    pub certificate: String,
-    pub key: String,
+/// A server certificate and its key as they are written to disk: certificate first, one text, so that they cannot be torn apart.
+pub struct Leaf {
+    pub pem: String,
+}
+
+impl Leaf {
+    /// Ready to serve.
+    pub fn certified(&self) -> Result<Arc<CertifiedKey>, Remake> {
+        let key = PrivateKeyDer::from_pem_slice(self.pem.as_bytes())
+            .map_err(|_| Remake::Unreadable("its key is not in PEM"))?;
+        let der = CertificateDer::from_pem_slice(self.pem.as_bytes())
+            .map_err(|_| Remake::Unreadable("it is not in PEM"))?;
+        CertifiedKey::from_der(vec![der], key, &aws_lc_rs::default_provider())
+            .map(Arc::new)
+            .map_err(|_| Remake::Unreadable("key and certificate do not belong together"))
+    }
 }
 
 /// Why a server certificate must be made.
@@ -70,11 +95,15 @@ pub enum CertificateError {
         source: rcgen::Error,
     },
     #[error("the key is not a usable private key in PEM")]
-    Key { source: rcgen::Error },
+    Key,
     #[error("the certificate is not a certificate in PEM")]
     NotACertificate,
     #[error("certificate and key do not belong together")]
     Mismatch,
+    #[error("the certificate does not say what it may sign for")]
+    Unconstrained,
+    #[error("a certificate that was just made is not valid: {0}")]
+    Unusable(String),
 }
 
 /// A new key for the authority, PEM (PKCS #8), ECDSA P-256.
@@ -83,8 +112,12 @@ pub fn make_key() -> Result<String, CertificateError> {
 }
 
 /// The authority's certificate for a key. The same key gives the same subject, so that devices which trust one certificate of a key trust
-/// every other of it: losing ca.crt costs nothing.
-pub fn make_authority(key_pem: &str, now: UnixTime) -> Result<Authority, CertificateError> {
+/// every other of it, within the constraints that they know.
+pub fn make_authority(
+    key_pem: &str,
+    constraints: &Constraints,
+    now: UnixTime,
+) -> Result<Authority, CertificateError> {
     let make = |source| CertificateError::Make {
         what: "the internal certificate authority",
         source,
@@ -105,6 +138,7 @@ pub fn make_authority(key_pem: &str, now: UnixTime) -> Result<Authority, Certifi
         .distinguished_name
         .push(DnType::CommonName, format!("Atalaya internal CA {id}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.name_constraints = Some(constraints.extension());
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     // A fixed day in the past: the first boot may run on a clock that is ahead, and this certificate cannot be made again.
     params.not_before = date_time_ymd(2020, 1, 1);
@@ -126,11 +160,13 @@ pub fn read_authority(certificate_pem: &str, key_pem: &str) -> Result<Authority,
     if parsed.public_key().raw != key.subject_public_key_info() {
         return Err(CertificateError::Mismatch);
     }
+    let constraints = Constraints::read(&parsed).ok_or(CertificateError::Unconstrained)?;
     let issuer =
         Issuer::from_ca_cert_der(&der, key).map_err(|_| CertificateError::NotACertificate)?;
     Ok(Authority {
         pem: certificate_pem.to_owned(),
         der,
+        constraints,
         issuer,
     })
 }
@@ -140,7 +176,7 @@ pub fn make_leaf(
     authority: &Authority,
     subject: &Subject,
     now: UnixTime,
-) -> Result<LeafPem, CertificateError> {
+) -> Result<Leaf, CertificateError> {
     let make = |source| CertificateError::Make {
         what: "the server certificate",
         source,
@@ -167,52 +203,48 @@ pub fn make_leaf(
         date_time_ymd(1970, 1, 1) + Duration::from_secs(now.as_secs()) - LEAF_BACKDATE;
     params.not_after = params.not_before + LEAF_LIFE;
     let certificate = params.signed_by(&key, &authority.issuer).map_err(make)?;
-    Ok(LeafPem {
-        certificate: certificate.pem(),
-        key: key.serialize_pem(),
+    Ok(Leaf {
+        pem: certificate.pem() + &key.serialize_pem(),
     })
 }
 
 /// The stored server certificate, if it still serves; else why it must be made anew.
 pub fn assess_leaf(
-    stored: Option<&LeafPem>,
+    stored: Option<&Leaf>,
     authority: &CertificateDer<'static>,
     subject: &Subject,
     now: UnixTime,
 ) -> Result<Arc<CertifiedKey>, Remake> {
-    let stored = stored.ok_or(Remake::Missing)?;
-    let key = PrivateKeyDer::from_pem_slice(stored.key.as_bytes())
-        .map_err(|_| Remake::Unreadable("its key is not in PEM"))?;
-    let der = CertificateDer::from_pem_slice(stored.certificate.as_bytes())
-        .map_err(|_| Remake::Unreadable("it is not in PEM"))?;
-    let validity = {
-        let (_, parsed) = X509Certificate::from_der(&der)
-            .map_err(|_| Remake::Unreadable("it is not a certificate"))?;
-        if subject_of(&parsed) != *subject {
-            return Err(Remake::NamesChanged);
-        }
-        let validity = parsed.validity();
-        (
-            validity.not_before.timestamp(),
-            validity.not_after.timestamp(),
-        )
-    };
-    verify(&der, authority, subject, now).map_err(|error| Remake::Invalid(error.to_string()))?;
-    // i64 seconds since 1970: no overflow before the year 292 billion.
-    let age = i64::try_from(now.as_secs())
-        .unwrap_or(i64::MAX)
-        .saturating_sub(validity.0);
-    if age.saturating_mul(3) >= (validity.1 - validity.0).saturating_mul(2) {
+    let certified = stored.ok_or(Remake::Missing)?.certified()?;
+    let der = certified
+        .end_entity_cert()
+        .map_err(|_| Remake::Unreadable("it is empty"))?;
+    let (_, parsed) = X509Certificate::from_der(der)
+        .map_err(|_| Remake::Unreadable("it is not a certificate"))?;
+    if subject_of(&parsed) != *subject {
+        return Err(Remake::NamesChanged);
+    }
+    verify(der, authority, subject, now).map_err(|error| Remake::Invalid(error.to_string()))?;
+    if i64::try_from(now.as_secs()).unwrap_or(i64::MAX) >= due(&parsed) {
         return Err(Remake::Due);
     }
-    let certified = CertifiedKey::from_der(vec![der], key, &aws_lc_rs::default_provider())
-        .map_err(|_| Remake::Unreadable("key and certificate do not belong together"))?;
-    Ok(Arc::new(certified))
+    Ok(certified)
+}
+
+/// When two thirds of its life are over, seconds since 1970.
+pub fn due(certificate: &X509Certificate<'_>) -> i64 {
+    let validity = certificate.validity();
+    let (from, until) = (
+        validity.not_before.timestamp(),
+        validity.not_after.timestamp(),
+    );
+    // Seconds since 1970 in 64 bits: no overflow before the year 97 billion.
+    from + (until - from) * 2 / 3
 }
 
 /// What a client would check: chain, dates, and every name and address.
 fn verify(
-    leaf: &CertificateDer<'static>,
+    leaf: &CertificateDer<'_>,
     authority: &CertificateDer<'static>,
     subject: &Subject,
     now: UnixTime,
@@ -239,7 +271,7 @@ fn verify(
     Ok(())
 }
 
-fn subject_of(certificate: &X509Certificate<'_>) -> Subject {
+pub fn subject_of(certificate: &X509Certificate<'_>) -> Subject {
     let mut subject = Subject {
         names: BTreeSet::new(),
         addresses: BTreeSet::new(),
@@ -264,10 +296,13 @@ fn subject_of(certificate: &X509Certificate<'_>) -> Subject {
 }
 
 fn parse_key(pem: &str) -> Result<KeyPair, CertificateError> {
-    KeyPair::from_pem(pem).map_err(|source| CertificateError::Key { source })
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .ok()
+        .and_then(|der| KeyPair::try_from(&der).ok())
+        .ok_or(CertificateError::Key)
 }
 
-fn new_key_pair() -> Result<KeyPair, CertificateError> {
+pub fn new_key_pair() -> Result<KeyPair, CertificateError> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|source| CertificateError::Make {
         what: "a key",
         source,

@@ -2,6 +2,7 @@
 //! The format; who fills it is the sources' business.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,4 +38,15 @@ pub struct Authority {
     pub sha256: String,
     /// Names and networks that it may sign for.
     pub constrained_to: Vec<String>,
+    /// The authority before it, which devices may still trust instead: each must be told of this one.
+    pub replaces: Option<String>,
+}
+
+/// A certificate's SHA-256 as people compare it: upper-case hexadecimal in pairs with colons.
+pub fn fingerprint(der: &[u8]) -> String {
+    let pairs: Vec<String> = Sha256::digest(der)
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    pairs.join(":")
 }

@@ -25,6 +25,10 @@ pub struct Place {
     pub extra: String,
     pub listen: &'static str,
     pub names: &'static str,
+    /// None: the machine does not know its address yet.
+    pub site: Option<&'static str>,
+    /// edge-secrets.toml in the unit's credentials.
+    pub secrets: Option<String>,
     /// What a supervisor passes as `https`.
     pub socket: Option<TcpListener>,
     /// After which a supervisor takes the edge for stuck, in microseconds.
@@ -34,7 +38,7 @@ pub struct Place {
 impl Place {
     pub fn new(upstream: SocketAddr) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for sub in ["state", "public", "supervisor"] {
+        for sub in ["state", "public", "supervisor", "credentials"] {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
         }
         Self {
@@ -43,6 +47,8 @@ impl Place {
             extra: String::new(),
             listen: "127.0.0.1:0",
             names: "[\"localhost\", \"atalaya\"]",
+            site: Some("https://localhost:8443"),
+            secrets: None,
             socket: None,
             watchdog_us: None,
         }
@@ -68,6 +74,12 @@ impl Place {
         std::fs::read_to_string(self.path("public/ca.crt")).unwrap()
     }
 
+    /// certificate.json.
+    pub fn certificate(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.path("public/certificate.json")).unwrap())
+            .unwrap()
+    }
+
     /// Starts the edge and waits until it is ready.
     pub fn start(&self) -> Edge {
         let edge = self.spawn();
@@ -83,9 +95,13 @@ impl Place {
         edge
     }
 
-    pub fn spawn(&self) -> Edge {
+    /// Writes edge.toml and its secrets as the renderer does: beside them and by rename.
+    pub fn write_settings(&self) {
+        let site = self
+            .site
+            .map_or_else(String::new, |site| format!("site_address = \"{site}\"\n"));
         let settings = format!(
-            "site_address = \"https://localhost:8443\"\nnames = {}\naddresses = [\"127.0.0.1\"]\nlisten_https = \"{1}\"\nlisten_http = \"{1}\"\n\
+            "{site}names = {}\naddresses = [\"127.0.0.1\"]\nlisten_https = \"{1}\"\nlisten_http = \"{1}\"\n\
              upstream = \"{2}\"\nstate_dir = \"{3}/state\"\npublic_dir = \"{3}/public\"\nupstream_state = \"{3}/supervisor/upstream.json\"\n{4}\n",
             self.names,
             self.listen,
@@ -93,8 +109,17 @@ impl Place {
             self.dir.path().display(),
             self.extra
         );
+        if let Some(secrets) = &self.secrets {
+            let path = self.path("credentials/edge-secrets.toml");
+            atalaya_sys::durable::write(&path, secrets.as_bytes(), 0o400, None).unwrap();
+        }
         let path = self.path("edge.toml");
         atalaya_sys::durable::write(&path, settings.as_bytes(), 0o644, None).unwrap();
+    }
+
+    pub fn spawn(&self) -> Edge {
+        self.write_settings();
+        let path = self.path("edge.toml");
         let notify_path = self.path("notify");
         if notify_path.exists() {
             std::fs::remove_file(&notify_path).unwrap();
@@ -121,6 +146,7 @@ impl Place {
         let mut child = command
             .arg(&path)
             .env("NOTIFY_SOCKET", &notify_path)
+            .env("CREDENTIALS_DIRECTORY", self.path("credentials"))
             .envs(watchdog.map(|limit| ("WATCHDOG_USEC", limit)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
