@@ -23,7 +23,7 @@ macro_rules! places {
 places! {
     /// The image's own description.
     release_json = "usr/lib/atalaya/release.json";
-    /// The configuration of the generation in use; only `seed` sees it.
+    /// The configuration of the generation in use, with its secrets; only `seed` sees it.
     stored_appliance = "data/gen/1/appliance.toml";
     /// Holds the machine's identity; only `seed` sees it.
     identity = "data/identity";
@@ -32,6 +32,8 @@ places! {
 
     /// The configuration as it holds at this boot; no secret in it.
     appliance = "run/atalaya/appliance.toml";
+    /// The secrets of it that are the edge's: atalayad gives the edge a copy as its credential.
+    edge_secrets = "run/atalaya/secrets/edge-secrets.toml";
     /// What became of the seed at this boot.
     seed_json = "run/atalaya/seed.json";
     /// Handed from `seed` to `administrator`.

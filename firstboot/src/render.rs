@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use atalaya_core::appliance::{Appliance, Invalid, SiteAddress, parse_stored};
+use atalaya_core::appliance::{Appliance, Invalid, SiteAddress, parse_public};
 use atalaya_core::release::Release;
 use atalaya_core::render::{Facts, choose_address, render, site_address};
 
@@ -110,7 +110,7 @@ pub fn read_appliance(places: &Places) -> Result<Appliance, RenderError> {
         path: path.clone(),
         source,
     })?;
-    parse_stored(&bytes).map_err(|source| RenderError::Configuration { path, source })
+    parse_public(&bytes).map_err(|source| RenderError::Configuration { path, source })
 }
 
 /// What this image holds.

@@ -134,10 +134,10 @@ pub(super) async fn ensure_channel_member(local: &Local, channel: &str, user: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atalaya_core::appliance::parse_stored;
+    use atalaya_core::appliance::parse_public;
 
     fn team(text: &str) -> (String, String) {
-        let Names { name, display } = first_team(&parse_stored(text.as_bytes()).unwrap());
+        let Names { name, display } = first_team(&parse_public(text.as_bytes()).unwrap());
         (name, display)
     }
 

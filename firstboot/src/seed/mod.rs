@@ -3,7 +3,9 @@
 //! Until the first boot is complete a seed is looked for: fw_cfg, then SMBIOS, then a disk labelled `ATALAYA-SEED`; the
 //! first one found counts, also if it is wrong. A wrong seed is refused with every mistake named, and what was there
 //! before, or the defaults, hold: a seed never stops the machine. The password in it goes to a file in memory and to
-//! nowhere else. Cut off at any point, the next boot reads the seed again.
+//! nowhere else; its other secrets are kept with the configuration, which only this program can read, and what it hands
+//! on has none of them, but for the file that the edge alone gets. Cut off at any point, the next boot reads the seed
+//! again.
 
 mod disk;
 mod identity;
@@ -15,7 +17,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use atalaya_core::appliance::{Appliance, Invalid, MAX_BYTES, Seed, parse_seed, parse_stored};
+use atalaya_core::appliance::{Invalid, MAX_BYTES, Seed, Stored, parse_seed, parse_stored};
+use atalaya_core::render::edge_secrets;
 use atalaya_sys::durable;
 use serde::Serialize;
 
@@ -84,7 +87,7 @@ enum Unusable {
 pub fn run(places: &Places, say: &dyn Fn(&str)) -> Result<(), SeedError> {
     make_handover(places)?;
     let id = identity::machine_id(places)?;
-    let (appliance, outcome) = if places.first_boot_seen_by_seed().exists() {
+    let (configuration, outcome) = if places.first_boot_seen_by_seed().exists() {
         (
             stored(places, say),
             Outcome {
@@ -96,10 +99,21 @@ pub fn run(places: &Places, say: &dyn Fn(&str)) -> Result<(), SeedError> {
     } else {
         first_boot(places, say)?
     };
+    let Stored { appliance, secrets } = configuration;
     durable::write(
         &places.appliance(),
         appliance.to_toml().as_bytes(),
         0o644,
+        None,
+    )?;
+    let for_the_edge = places.edge_secrets();
+    if let Some(directory) = for_the_edge.parent() {
+        make_directory(directory, 0o700)?;
+    }
+    durable::write(
+        &for_the_edge,
+        edge_secrets(&secrets).as_bytes(),
+        0o400,
         None,
     )?;
     durable::write(&places.seed_json(), &json(&outcome), 0o644, None)?;
@@ -131,13 +145,13 @@ fn json(outcome: &Outcome) -> Vec<u8> {
     serde_json::to_vec(outcome).unwrap_or_default()
 }
 
-fn first_boot(places: &Places, say: &dyn Fn(&str)) -> Result<(Appliance, Outcome), SeedError> {
+fn first_boot(places: &Places, say: &dyn Fn(&str)) -> Result<(Stored, Outcome), SeedError> {
     let Some((source, read)) = find(places, say) else {
         say("no seed: the defaults hold");
-        let appliance = stored(places, say);
-        keep(places, &appliance)?;
+        let configuration = stored(places, say);
+        keep(places, &configuration)?;
         return Ok((
-            appliance,
+            configuration,
             Outcome {
                 source: None,
                 ok: true,
@@ -148,6 +162,7 @@ fn first_boot(places: &Places, say: &dyn Fn(&str)) -> Result<(Appliance, Outcome
     match read.and_then(|bytes| Ok(parse_seed(&bytes)?)) {
         Ok(Seed {
             appliance,
+            secrets,
             password,
         }) => {
             say(&format!("seed from {source}"));
@@ -161,9 +176,10 @@ fn first_boot(places: &Places, say: &dyn Fn(&str)) -> Result<(Appliance, Outcome
                     owner,
                 )?;
             }
-            keep(places, &appliance)?;
+            let configuration = Stored { appliance, secrets };
+            keep(places, &configuration)?;
             Ok((
-                appliance,
+                configuration,
                 Outcome {
                     source: Some(source.to_string()),
                     ok: true,
@@ -179,11 +195,11 @@ fn first_boot(places: &Places, say: &dyn Fn(&str)) -> Result<(Appliance, Outcome
                 say(&format!("  {line}"));
             }
             say("correct it and start again with an empty data disk, or go on with the defaults");
-            let appliance = stored(places, say);
-            keep(places, &appliance)?;
+            let configuration = stored(places, say);
+            keep(places, &configuration)?;
             let error = Some(unusable.to_string());
             Ok((
-                appliance,
+                configuration,
                 Outcome {
                     source: Some(source.to_string()),
                     ok: false,
@@ -195,7 +211,7 @@ fn first_boot(places: &Places, say: &dyn Fn(&str)) -> Result<(Appliance, Outcome
 }
 
 /// What is kept on the machine; the defaults where there is nothing yet or nothing that can be read.
-fn stored(places: &Places, say: &dyn Fn(&str)) -> Appliance {
+fn stored(places: &Places, say: &dyn Fn(&str)) -> Stored {
     let path = places.stored_appliance();
     match std::fs::read(&path) {
         Ok(bytes) => parse_stored(&bytes).unwrap_or_else(|invalid| {
@@ -206,29 +222,30 @@ fn stored(places: &Places, say: &dyn Fn(&str)) -> Appliance {
             for line in invalid.to_string().lines() {
                 say(&format!("  {line}"));
             }
-            Appliance::default()
+            Stored::default()
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Appliance::default(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::default(),
         Err(error) => {
             say(&format!(
                 "{} cannot be read ({error}), so the defaults hold",
                 path.display()
             ));
-            Appliance::default()
+            Stored::default()
         }
     }
 }
 
-fn keep(places: &Places, appliance: &Appliance) -> Result<(), SeedError> {
+fn keep(places: &Places, configuration: &Stored) -> Result<(), SeedError> {
     let path = places.stored_appliance();
-    let text = appliance.to_toml();
+    let text = configuration.to_toml();
     if std::fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
         return Ok(());
     }
     if let Some(directory) = path.parent() {
         make_directory(directory, 0o755)?;
     }
-    Ok(durable::write(&path, text.as_bytes(), 0o644, None)?)
+    // It may hold keys.
+    Ok(durable::write(&path, text.as_bytes(), 0o600, None)?)
 }
 
 type Found = (Source, Result<Vec<u8>, Unusable>);

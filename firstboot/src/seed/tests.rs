@@ -1,6 +1,7 @@
 //! What becomes of a seed, in a directory that stands for the machine.
 
 use super::*;
+use atalaya_core::appliance::{Appliance, parse_public};
 use base64::Engine;
 use std::cell::RefCell;
 use std::os::unix::fs::PermissionsExt;
@@ -40,10 +41,10 @@ impl Machine {
     }
 
     fn in_force(&self) -> Appliance {
-        parse_stored(&std::fs::read(self.places.appliance()).unwrap()).unwrap()
+        parse_public(&std::fs::read(self.places.appliance()).unwrap()).unwrap()
     }
 
-    fn kept(&self) -> Appliance {
+    fn kept(&self) -> Stored {
         parse_stored(&std::fs::read(self.places.stored_appliance()).unwrap()).unwrap()
     }
 
@@ -71,7 +72,7 @@ fn without_a_seed_the_defaults_hold() {
     let machine = Machine::new();
     machine.boot();
     assert_eq!(machine.in_force(), Appliance::default());
-    assert_eq!(machine.kept(), Appliance::default());
+    assert_eq!(machine.kept(), Stored::default());
     assert_eq!(
         machine.outcome(),
         serde_json::json!({"source": null, "ok": true, "error": null})

@@ -3,18 +3,30 @@
 //! Decides what a valid file is. Every mistake is reported at once, each with key, line, value, what is allowed and an
 //! example; an unknown key is a mistake. It must not open files, look up names or know where a file came from.
 //!
-//! The same schema has two readers: [`parse_seed`] also takes the administrator's password, [`parse_stored`] refuses it,
-//! because it is never kept.
+//! The same schema has three readers: [`parse_seed`] takes everything; [`parse_stored`] refuses the administrator's
+//! password, which is never kept; [`parse_public`] takes no secret at all. Secrets are values of their own beside the
+//! [`Appliance`], so that whoever has one can show it.
 
+mod check;
+mod consequences;
+pub mod edge;
 mod reader;
 mod secret;
+pub mod tls;
 mod value;
+pub(crate) mod writer;
 
 use std::fmt;
 
-pub use reader::{parse_seed, parse_stored};
+pub use consequences::{CertificateConsequence, certificate_consequences};
+pub use reader::{parse_public, parse_seed, parse_stored};
 pub use secret::Secret;
+pub use value::network::DnsName;
+pub use value::pem::Pem;
 pub use value::{Email, Host, Hostname, SiteAddress, Username};
+
+use edge::Edge;
+use tls::{Secrets, Tls};
 
 /// The largest `appliance.toml` that is read, in bytes. The whole schema with comments is some hundred times smaller.
 pub const MAX_BYTES: usize = 64 * 1024;
@@ -25,6 +37,8 @@ pub struct Appliance {
     pub hostname: Hostname,
     pub site: Site,
     pub administrator: Administrator,
+    pub tls: Tls,
+    pub edge: Edge,
 }
 
 /// `[site]`: what browsers type.
@@ -32,6 +46,8 @@ pub struct Appliance {
 pub struct Site {
     /// Absent: `https://` and the machine's first address.
     pub address: Option<SiteAddress>,
+    /// Others that the certificate is for. Whoever comes by one of them is sent on to the address.
+    pub names: Vec<DnsName>,
 }
 
 /// `[administrator]`: the first one, made at first boot.
@@ -45,33 +61,31 @@ pub struct Administrator {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Seed {
     pub appliance: Appliance,
+    pub secrets: Secrets,
     pub password: Option<Secret>,
 }
 
-impl Appliance {
-    /// The file's text. Reading it again gives the same value.
+/// The file that is kept: for root alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stored {
+    pub appliance: Appliance,
+    pub secrets: Secrets,
+}
+
+impl Stored {
+    /// The file's text. [`parse_stored`] gives the same value.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        let mut text = String::from(
-            "# What this machine is. Read at every boot; everything else is made from it.\n",
-        );
-        text.push_str(&format!("hostname = \"{}\"\n", self.hostname));
-        if let Some(address) = &self.site.address {
-            text.push_str(&format!("\n[site]\naddress = \"{address}\"\n"));
-        }
-        text.push_str(&format!(
-            "\n[administrator]\nusername = \"{}\"\nemail = \"{}\"\n",
-            self.administrator.username,
-            basic_string(self.administrator.email.as_str()),
-        ));
-        text
+        writer::text(&self.appliance, Some(&self.secrets))
     }
 }
 
-/// The inside of a TOML basic string. Of all values only the local part of an e-mail address may hold a character that
-/// needs this.
-fn basic_string(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"")
+impl Appliance {
+    /// The file's text without any secret. [`parse_public`] gives the same value.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        writer::text(self, None)
+    }
 }
 
 /// One mistake in a file.

@@ -1,40 +1,63 @@
 //! Reads `appliance.toml` by hand, key by key, so that every mistake is found in one pass and has its line.
 //!
-//! Decides which keys exist and which type each has; what a value may be is decided in [`super::value`].
+//! Decides which keys exist and which type each has; what a value may be is decided in [`super::value`], and what may
+//! stand together in [`super::check`].
 
-use std::borrow::Cow;
-use std::ops::Range;
+mod edge;
+mod field;
+mod tls;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-use super::value::{self, Email, Hostname, SiteAddress, Username};
-use super::{Administrator, Appliance, Invalid, MAX_BYTES, Problem, Secret, Seed, Site};
+use self::field::{Field, Reader, line_of};
+use super::value::{self, Email, Hostname, SiteAddress, Username, network};
+use super::{Administrator, Appliance, Invalid, MAX_BYTES, Problem, Secret, Seed, Site, Stored};
+use super::{DnsName, check};
 
-type Key<'i> = Spanned<Cow<'i, str>>;
-
-const KEYS: &str = "hostname, [site] address, [administrator] username, email, password";
-const SITE_KEYS: &str = "address";
+const KEYS: &str = "hostname, [site], [administrator], [tls], [edge]";
+const SITE_KEYS: &str = "address, names";
 const ADMINISTRATOR_KEYS: &str = "username, email";
 const ADMINISTRATOR_SEED_KEYS: &str = "username, email, password";
+
+/// Which of its readers a text is for: each knows which secrets may stand in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum File {
+    /// With all secrets.
+    Seed,
+    /// With those that must be kept.
+    Stored,
+    /// With none.
+    Public,
+}
 
 /// Reads a seed, which may hold the administrator's password.
 ///
 /// # Errors
 /// Every mistake in it.
 pub fn parse_seed(bytes: &[u8]) -> Result<Seed, Invalid> {
-    parse(bytes, true)
+    parse(bytes, File::Seed)
 }
 
 /// Reads the file that is kept on the machine. A password in it is a mistake.
 ///
 /// # Errors
 /// Every mistake in it.
-pub fn parse_stored(bytes: &[u8]) -> Result<Appliance, Invalid> {
-    parse(bytes, false).map(|seed| seed.appliance)
+pub fn parse_stored(bytes: &[u8]) -> Result<Stored, Invalid> {
+    let Seed {
+        appliance, secrets, ..
+    } = parse(bytes, File::Stored)?;
+    Ok(Stored { appliance, secrets })
 }
 
-fn parse(bytes: &[u8], seed: bool) -> Result<Seed, Invalid> {
+/// Reads what everybody on the machine may read. Any secret in it is a mistake.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn parse_public(bytes: &[u8]) -> Result<Appliance, Invalid> {
+    parse(bytes, File::Public).map(|seed| seed.appliance)
+}
+
+fn parse(bytes: &[u8], file: File) -> Result<Seed, Invalid> {
     let text = decode(bytes)?;
     let table = DeTable::parse(text).map_err(|error| {
         // The parser's message names the character it met, never the rest of the line, which may be a password.
@@ -51,11 +74,13 @@ fn parse(bytes: &[u8], seed: bool) -> Result<Seed, Invalid> {
                 .to_owned(),
         }])
     })?;
-    let mut reader = Reader {
-        text,
-        problems: Vec::new(),
-    };
-    let seed = reader.whole(table.get_ref(), seed);
+    let mut reader = Reader::new(text, file);
+    let seed = whole(&mut reader, table.get_ref());
+    // Which keys go together is asked only once each is right by itself: else one mistake would be told twice.
+    if reader.problems.is_empty() {
+        let lines = &reader.lines;
+        reader.problems = check::problems(&seed.appliance, &seed.secrets, file, lines);
+    }
     if reader.problems.is_empty() {
         Ok(seed)
     } else {
@@ -96,215 +121,82 @@ fn decode(bytes: &[u8]) -> Result<&str, Invalid> {
     })
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|b| *b == b'\n').count()
-}
-
-struct Reader<'i> {
-    text: &'i str,
-    problems: Vec<Problem>,
-}
-
-impl<'i> Reader<'i> {
-    fn whole(&mut self, table: &DeTable<'i>, seed: bool) -> Seed {
-        let mut out = Seed::default();
-        for (key, value) in table {
-            match key.get_ref().as_ref() {
-                "hostname" => {
-                    self.text(
-                        key,
-                        "hostname",
-                        value,
-                        value::HOSTNAME,
-                        Hostname::parse,
-                        &mut out.appliance.hostname,
-                    );
-                }
-                "site" => self.site(key, value, &mut out.appliance.site),
-                "administrator" => self.administrator(key, value, &mut out, seed),
-                other => self.unknown(key, other, KEYS),
-            }
-        }
-        out
-    }
-
-    fn site(&mut self, key: &Key<'i>, value: &Spanned<DeValue<'i>>, out: &mut Site) {
-        let Some(table) = self.table(key, "site", value, "a table (example: [site])") else {
-            return;
-        };
-        for (key, value) in table {
-            match key.get_ref().as_ref() {
-                "address" => {
-                    let parse = |text: &str| SiteAddress::parse(text).map(Some);
-                    self.text(
-                        key,
-                        "site.address",
-                        value,
-                        value::SITE_ADDRESS,
-                        parse,
-                        &mut out.address,
-                    );
-                }
-                other => self.unknown(key, &format!("site.{other}"), SITE_KEYS),
-            }
-        }
-    }
-
-    fn administrator(
-        &mut self,
-        key: &Key<'i>,
-        value: &Spanned<DeValue<'i>>,
-        out: &mut Seed,
-        seed: bool,
-    ) {
-        let Some(table) = self.table(
-            key,
-            "administrator",
-            value,
-            "a table (example: [administrator])",
-        ) else {
-            return;
-        };
-        let Administrator { username, email } = &mut out.appliance.administrator;
-        for (key, value) in table {
-            match key.get_ref().as_ref() {
-                "username" => {
-                    self.text(
-                        key,
-                        "administrator.username",
-                        value,
-                        value::USERNAME,
-                        Username::parse,
-                        username,
-                    );
-                }
-                "email" => self.text(
-                    key,
-                    "administrator.email",
-                    value,
-                    value::EMAIL,
-                    Email::parse,
-                    email,
-                ),
-                "password" if seed => self.password(key, value, &mut out.password),
-                "password" => self.push(
-                    key.span(),
-                    "administrator.password",
-                    None,
-                    "a password is never kept in this file",
-                    "only in a seed, for the first boot",
-                ),
-                other => {
-                    let allowed = if seed {
-                        ADMINISTRATOR_SEED_KEYS
-                    } else {
-                        ADMINISTRATOR_KEYS
-                    };
-                    self.unknown(key, &format!("administrator.{other}"), allowed);
-                }
-            }
-        }
-    }
-
-    /// The one value that no message may repeat.
-    fn password(&mut self, key: &Key<'i>, value: &Spanned<DeValue<'i>>, out: &mut Option<Secret>) {
-        let parsed = match value.get_ref().as_str() {
-            Some(text) => value::parse_password(text),
-            None => Err("is not a string"),
-        };
-        match parsed {
-            Ok(secret) => *out = Some(secret),
-            Err(wrong) => self.push(
-                key.span(),
-                "administrator.password",
-                None,
-                wrong,
-                value::PASSWORD,
+fn whole(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Seed {
+    let mut out = Seed::default();
+    for field in reader.fields_of("", table) {
+        match field.name {
+            "hostname" => reader.text(
+                &field,
+                value::HOSTNAME,
+                Hostname::parse,
+                &mut out.appliance.hostname,
             ),
+            "site" => site(reader, &field, &mut out.appliance.site),
+            "administrator" => administrator(reader, &field, &mut out),
+            "tls" => tls::tls(reader, &field, &mut out.appliance.tls, &mut out.secrets),
+            "edge" => edge::edge(reader, &field, &mut out.appliance.edge),
+            _ => reader.unknown(&field, KEYS),
         }
     }
+    out
+}
 
-    fn text<T>(
-        &mut self,
-        key: &Key<'i>,
-        name: &str,
-        value: &Spanned<DeValue<'i>>,
-        allowed: &str,
-        parse: impl Fn(&str) -> Result<T, &'static str>,
-        out: &mut T,
-    ) {
-        let parsed = match value.get_ref().as_str() {
-            Some(text) => parse(text),
-            None => Err("is not a string"),
-        };
-        match parsed {
-            Ok(parsed) => *out = parsed,
-            Err(wrong) => {
-                let shown = self.shown(value.span());
-                self.push(key.span(), name, Some(shown), wrong, allowed);
+fn site(reader: &mut Reader<'_>, table: &Field<'_>, out: &mut Site) {
+    for field in reader.fields(table) {
+        match field.name {
+            "address" => {
+                let parse = |text: &str| SiteAddress::parse(text).map(Some);
+                reader.text(&field, value::SITE_ADDRESS, parse, &mut out.address);
+            }
+            "names" => reader.list(&field, network::NAMES, DnsName::parse, &mut out.names),
+            _ => reader.unknown(&field, SITE_KEYS),
+        }
+    }
+}
+
+fn administrator(reader: &mut Reader<'_>, table: &Field<'_>, out: &mut Seed) {
+    let Administrator { username, email } = &mut out.appliance.administrator;
+    for field in reader.fields(table) {
+        match field.name {
+            "username" => reader.text(&field, value::USERNAME, Username::parse, username),
+            "email" => reader.text(&field, value::EMAIL, Email::parse, email),
+            "password" if reader.file == File::Seed => {
+                let parse = |text: &str| value::parse_password(text).map(Some);
+                reader.hidden(&field, value::PASSWORD, parse, &mut out.password);
+            }
+            "password" => reader.push(
+                &field,
+                None,
+                "a password is never kept in this file",
+                "only in a seed, for the first boot",
+            ),
+            _ => {
+                let allowed = match reader.file {
+                    File::Seed => ADMINISTRATOR_SEED_KEYS,
+                    File::Stored | File::Public => ADMINISTRATOR_KEYS,
+                };
+                reader.unknown(&field, allowed);
             }
         }
     }
+}
 
-    fn table<'t>(
-        &mut self,
-        key: &Key<'i>,
-        name: &str,
-        value: &'t Spanned<DeValue<'i>>,
-        allowed: &str,
-    ) -> Option<&'t DeTable<'i>> {
-        let table = value.get_ref().as_table();
-        if table.is_none() {
-            // Not shown: what was meant as a table may hold a password.
-            self.push(key.span(), name, None, "is not a table", allowed);
-        }
-        table
-    }
-
-    fn unknown(&mut self, key: &Key<'i>, name: &str, allowed: &str) {
-        // The value is not shown: a mistyped `passwort` has one.
-        let name: String = name
-            .chars()
-            .map(|c| if c.is_control() { '?' } else { c })
-            .take(80)
-            .collect();
-        self.push(
-            key.span(),
-            &name,
+/// A secret that the stored file keeps.
+fn kept_secret(
+    reader: &mut Reader<'_>,
+    field: &Field<'_>,
+    allowed: &str,
+    parse: fn(&str) -> Result<Secret, &'static str>,
+    out: &mut Option<Secret>,
+) {
+    if reader.file == File::Public {
+        reader.push(
+            field,
             None,
-            "there is no such key here",
-            allowed,
+            "a secret is never in this file",
+            "only in a seed and in the file that is kept",
         );
-    }
-
-    fn push(
-        &mut self,
-        at: Range<usize>,
-        key: &str,
-        value: Option<String>,
-        wrong: &str,
-        allowed: &str,
-    ) {
-        self.problems.push(Problem {
-            key: key.to_owned(),
-            line: line_of(self.text, at.start),
-            value,
-            wrong: wrong.to_owned(),
-            allowed: allowed.to_owned(),
-        });
-    }
-
-    /// The value as the file has it: one line, at most 80 characters, nothing that could steer a terminal.
-    fn shown(&self, span: Range<usize>) -> String {
-        let raw = self.text.get(span).unwrap_or_default();
-        let mut shown: String = raw
-            .chars()
-            .take(80)
-            .map(|c| if c.is_control() { '?' } else { c })
-            .collect();
-        if raw.chars().nth(80).is_some() {
-            shown.push('…');
-        }
-        shown
+    } else {
+        reader.hidden(field, allowed, |text| parse(text).map(Some), out);
     }
 }

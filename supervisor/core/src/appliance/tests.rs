@@ -4,8 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod edge;
+mod tls;
+
 fn stored(text: &str) -> Appliance {
-    parse_stored(text.as_bytes()).unwrap()
+    parse_stored(text.as_bytes()).unwrap().appliance
 }
 
 fn refusal(text: &str) -> String {
@@ -58,9 +61,9 @@ fn every_mistake_is_named_with_key_line_value_and_what_is_allowed() {
     assert_eq!(
         refusal(text),
         "line 1: hostname = \"Chat\": holds an upper-case letter; allowed: 1 to 63 of a-z, 0-9 and \"-\", not beginning or ending with \"-\" (example: \"atalaya\")\n\
-         line 2: colour: there is no such key here; allowed: hostname, [site] address, [administrator] username, email, password\n\
+         line 2: colour: there is no such key here; allowed: hostname, [site], [administrator], [tls], [edge]\n\
          line 5: site.address = \"http://chat.example.com\": is not https; allowed: https://HOST or https://HOST:PORT, nothing after it (example: \"https://chat.example.com\")\n\
-         line 6: site.port: there is no such key here; allowed: address\n\
+         line 6: site.port: there is no such key here; allowed: address, names\n\
          line 9: administrator.username = 7: is not a string; allowed: 3 to 22 of a-z, 0-9, \".\", \"-\" and \"_\", beginning with a letter (example: \"admin\")\n\
          line 10: administrator.email = \"nobody\": has no \"@\"; allowed: NAME@HOST in lower case, at most 128 bytes (example: \"admin@example.com\")\n\
          line 11: administrator.password: is shorter than 8 bytes; allowed: 8 to 72 bytes, no control characters (example: three unrelated words)"
@@ -80,6 +83,16 @@ fn no_refusal_repeats_a_password() {
         format!("[administrator]\npassword = [\"{secret}\"]\n"),
         format!("[administrator]\npassword = \"{secret}\"\npassword = \"{secret}\"\n"),
         format!("[site]\npassword = \"{secret}\"\n"),
+        format!("[tls.acme.dns]\nkey = \"{secret}\"\n"),
+        format!("[tls.acme.dns]\nserver = \"192.0.2.53\"\nkey_name = \"k:{secret}\"\n"),
+        format!("[tls.acme.external_account]\nhmac = \"{secret}\"\n"),
+        format!("[tls.acme.external_account]\nkey_id = \"{secret} {secret}\"\n"),
+        format!("[tls.acme.external_account]\nhmac = [\"{secret}\"]\n"),
+        format!("[tls.acme]\nexternal_account = \"{secret}\"\n"),
+        format!("[tls.acme]\ndirectory = \"https://me:{secret}@ca.example.com/\"\n"),
+        format!("[tls.static]\nkey = \"{secret}\"\n"),
+        format!("[tls.static]\ncertificate = \"\"\"{secret}\"\"\"\n"),
+        format!("[tls]\nstatic = \"{secret}\"\n"),
     ] {
         let refusal = refusal(&text);
         assert!(!refusal.contains("Hunter2"), "{refusal}");
@@ -110,6 +123,7 @@ fn what_is_not_a_text_file_is_refused_in_one_sentence() {
     assert_eq!(
         parse_stored(b"\xef\xbb\xbfhostname = \"a\"\n")
             .unwrap()
+            .appliance
             .hostname
             .as_str(),
         "a"
@@ -221,9 +235,13 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_reader_panic(text in "(hostname|\\[site\\]|address|\\[administrator\\]|password|=|\"|'|\\.|\n| |[a-z{}\\[\\]#,\\\\0-9]){0,40}") {
+    fn no_text_makes_the_reader_panic(text in "(hostname|\\[tls\\]|\\[tls.acme\\]|\\[edge.limits\\]|mode|terms_agreed|true|headers|site.names|\\*\\.a\\.b|\\[site\\]|address|\\[administrator\\]|password|=|\"|'|\\.|\n| |[a-z{}\\[\\]#,\\\\0-9]){0,40}") {
         match parse_seed(text.as_bytes()) {
-            Ok(seed) => prop_assert_eq!(parse_stored(seed.appliance.to_toml().as_bytes()).unwrap(), seed.appliance),
+            Ok(Seed { appliance, secrets, .. }) => {
+                prop_assert_eq!(parse_public(appliance.to_toml().as_bytes()).unwrap(), appliance.clone());
+                let kept = Stored { appliance, secrets };
+                prop_assert_eq!(parse_stored(kept.to_toml().as_bytes()).unwrap(), kept);
+            }
             Err(Invalid(problems)) => prop_assert!(!problems.is_empty()),
         }
     }

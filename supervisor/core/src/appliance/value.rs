@@ -1,7 +1,12 @@
 //! The values of `appliance.toml`: one type each, which can only hold what is allowed.
 //!
-//! Decides what a host name, a site address, a user name, an e-mail address and a password are. It must not know about
-//! files, keys or lines: a refusal is one sentence for [`super::reader`] to place.
+//! Decides what a host name, a site address, a user name, an e-mail address and a password are; what is only the edge's
+//! stands in the rooms below. It must not know about files, keys or lines: a refusal is one sentence for
+//! [`super::reader`] to place.
+
+pub(super) mod network;
+pub(super) mod pem;
+pub(super) mod web;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -4,6 +4,7 @@
 //! the environment. No map either: one from the environment replaces the whole map.
 
 use crate::appliance::SiteAddress;
+use crate::appliance::edge::{Csp, Edge};
 
 use super::Sizes;
 
@@ -11,8 +12,10 @@ use super::Sizes;
 const DATA_SOURCE: &str =
     "postgres:///mattermost?host=/run/postgresql&user=mattermost&sslmode=disable";
 
-pub(super) fn env(site: &SiteAddress, sizes: &Sizes) -> String {
+pub(super) fn env(site: &SiteAddress, edge: &Edge, sizes: &Sizes) -> String {
     let site = site.to_string();
+    let max_file_size = (edge.upload_mib * super::MIB).to_string();
+    let frame_ancestors = edge.frame_ancestors.join(" ");
     let max_open = sizes.max_open_conns.to_string();
     let max_idle = sizes.max_idle_conns.to_string();
     let lines: &[(&str, &str)] = &[
@@ -43,6 +46,7 @@ pub(super) fn env(site: &SiteAddress, sizes: &Sizes) -> String {
             "/run/mattermost/local.socket",
         ),
         ("MM_SERVICESETTINGS_ALLOWCORSFROM", ""),
+        ("MM_SERVICESETTINGS_FRAMEANCESTORS", &frame_ancestors),
         ("MM_SERVICESETTINGS_ENABLEDEVELOPER", "false"),
         ("MM_SERVICESETTINGS_ENABLEMULTIFACTORAUTHENTICATION", "true"),
         ("MM_SQLSETTINGS_DRIVERNAME", "postgres"),
@@ -51,7 +55,7 @@ pub(super) fn env(site: &SiteAddress, sizes: &Sizes) -> String {
         ("MM_SQLSETTINGS_MAXIDLECONNS", &max_idle),
         ("MM_FILESETTINGS_DRIVERNAME", "local"),
         ("MM_FILESETTINGS_DIRECTORY", "/var/lib/mattermost/files/"),
-        ("MM_FILESETTINGS_MAXFILESIZE", "104857600"),
+        ("MM_FILESETTINGS_MAXFILESIZE", &max_file_size),
         ("MM_PLUGINSETTINGS_DIRECTORY", "/var/lib/mattermost/plugins"),
         (
             "MM_PLUGINSETTINGS_CLIENTDIRECTORY",
@@ -80,8 +84,17 @@ pub(super) fn env(site: &SiteAddress, sizes: &Sizes) -> String {
         ("MM_ANNOUNCEMENTSETTINGS_ADMINNOTICESENABLED", "false"),
         ("MM_ANNOUNCEMENTSETTINGS_USERNOTICESENABLED", "false"),
     ];
+    // The strict policy lets no picture of another host through: Mattermost fetches them itself.
+    let image_proxy: &[(&str, &str)] = match edge.csp {
+        Csp::Strict => &[
+            ("MM_IMAGEPROXYSETTINGS_ENABLE", "true"),
+            ("MM_IMAGEPROXYSETTINGS_IMAGEPROXYTYPE", "local"),
+        ],
+        Csp::Default | Csp::Off => &[],
+    };
     lines
         .iter()
+        .chain(image_proxy)
         .map(|(key, value)| format!("{key}={value}\n"))
         .collect()
 }

@@ -12,10 +12,13 @@ mod postgres;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::appliance::{Appliance, Host, SiteAddress};
+use crate::appliance::{Appliance, DnsName, Host, SiteAddress};
 use crate::release::Release;
 
+pub use edge::secrets as edge_secrets;
 pub use postgres::Sizes;
+
+const MIB: u64 = 1024 * 1024;
 
 /// What the machine is like at this boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +76,13 @@ pub fn render(appliance: &Appliance, facts: &Facts) -> Rendered {
         postgresql_conf: postgres::conf(&sizes),
         pg_hba_conf: postgres::hba(),
         pg_ident_conf: postgres::ident(),
-        mattermost_env: mattermost::env(&mattermosts_address(appliance, facts), &sizes),
+        mattermost_env: mattermost::env(
+            &mattermosts_address(appliance, facts),
+            &appliance.edge,
+            &sizes,
+        ),
         edge_toml: edge::toml(
+            appliance,
             site.as_ref(),
             &names(appliance, site.as_ref()),
             &addresses(facts, site.as_ref()),
@@ -129,7 +137,8 @@ fn names(appliance: &Appliance, site: Option<&SiteAddress>) -> Vec<String> {
     if let Some(Host::Name(name)) = site.map(SiteAddress::host) {
         names.push(name.clone());
     }
-    for name in [appliance.hostname.as_str(), "localhost"] {
+    let further = appliance.site.names.iter().map(DnsName::as_str);
+    for name in further.chain([appliance.hostname.as_str(), "localhost"]) {
         if !names.iter().any(|n| n == name) {
             names.push(name.to_owned());
         }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::appliance::parse_stored;
+use crate::appliance::parse_public;
 use crate::release::{Kind, MattermostRelease};
 
 fn facts(memory_bytes: u64, cpus: u32, addresses: &[&str]) -> Facts {
@@ -31,7 +31,7 @@ fn facts(memory_bytes: u64, cpus: u32, addresses: &[&str]) -> Facts {
 }
 
 fn appliance(text: &str) -> Appliance {
-    parse_stored(text.as_bytes()).unwrap()
+    parse_public(text.as_bytes()).unwrap()
 }
 
 /// A 4 GiB virtual machine in QEMU's user network, with the site address that `make run` gives.

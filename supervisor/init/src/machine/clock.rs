@@ -1,5 +1,6 @@
 //! The clock never starts below the image's build time: certificates would seem not yet valid.
 
+use atalaya_core::rfc3339;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
@@ -10,7 +11,7 @@ pub fn not_before_build() -> Option<String> {
     let text = std::fs::read_to_string(RELEASE).ok()?;
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
     let built = value.get("built")?.as_str()?;
-    let floor = parse_rfc3339(built)?;
+    let floor = rfc3339::seconds(built)?;
     let now = clock_gettime(ClockId::CLOCK_REALTIME).ok()?;
     if now.tv_sec() >= floor {
         return None;
@@ -23,35 +24,4 @@ pub fn not_before_build() -> Option<String> {
             }
         },
     )
-}
-
-/// Seconds since 1970 of `2026-01-02T03:04:05Z` (UTC only; fractions and offsets are ignored).
-fn parse_rfc3339(text: &str) -> Option<i64> {
-    let field = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
-    let (year, month, day) = (field(0, 4)?, field(5, 7)?, field(8, 10)?);
-    let (hour, minute, second) = (field(11, 13)?, field(14, 16)?, field(17, 19)?);
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Days from civil (Howard Hinnant): years begin in March, so that the leap day is the last.
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (shifted / 400, shifted % 400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = of_era * 365 + of_era / 4 - of_era / 100 + day_of_year;
-    let days = era * 146_097 + day_of_era - 719_468;
-    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_read_as_seconds() {
-        assert_eq!(parse_rfc3339("1970-01-01T00:00:00Z"), Some(0));
-        assert_eq!(parse_rfc3339("2000-02-29T12:00:00Z"), Some(951_825_600));
-        assert_eq!(parse_rfc3339("2026-11-22T15:41:14Z"), Some(1_795_362_074));
-        assert_eq!(parse_rfc3339("2026-13-01T00:00:00Z"), None);
-        assert_eq!(parse_rfc3339("soon"), None);
-    }
 }
