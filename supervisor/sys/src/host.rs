@@ -23,6 +23,16 @@ pub fn boottime_us() -> u64 {
     }
 }
 
+/// Whether something (chronyd) keeps the clock right, as the kernel knows it. Not where a filter keeps the question from the kernel.
+pub fn clock_is_synchronised() -> bool {
+    // SAFETY: timex is plain data, and without `modes` the call only fills it in.
+    let state = unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        libc::adjtimex(&raw mut timex)
+    };
+    state >= 0 && state != libc::TIME_ERROR
+}
+
 /// Bytes of memory that the kernel manages.
 pub fn memory_total() -> Result<u64> {
     let info = nix::sys::sysinfo::sysinfo().context("read", "the size of memory")?;
