@@ -64,14 +64,20 @@ impl Appliance {
     }
 
     /// Gives it a seed by fw_cfg: its address as this host sees it, and the tests' administrator.
-    pub fn seeded(mut self) -> anyhow::Result<Appliance> {
+    pub fn seeded(self) -> anyhow::Result<Appliance> {
+        let seed = self.seed();
+        self.seeded_with(&seed)
+    }
+
+    /// Gives it this seed by fw_cfg.
+    pub fn seeded_with(mut self, seed: &str) -> anyhow::Result<Appliance> {
         let path = self.directory.path().join("seed.toml");
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&path)?;
-        file.write_all(self.seed().as_bytes())
+        file.write_all(seed.as_bytes())
             .context("failed to write the seed")?;
         self.machine = self.machine.seed(path);
         Ok(self)
@@ -85,6 +91,18 @@ impl Appliance {
              username = \"{ADMINISTRATOR}\"\nemail = \"chief@example.com\"\npassword = \"{PASSWORD}\"\n",
             self.https_port
         )
+    }
+
+    /// The port of 127.0.0.1 that leads to its 443.
+    #[must_use]
+    pub fn https_port(&self) -> u16 {
+        self.https_port
+    }
+
+    /// The port of 127.0.0.1 that leads to its 80.
+    #[must_use]
+    pub fn http_port(&self) -> u16 {
+        self.http_port
     }
 
     /// Changes the machine before it is booted.

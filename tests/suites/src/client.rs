@@ -1,15 +1,19 @@
 //! A user of the server: what a chat client does, through the TLS edge, with nothing trusted but the appliance's CA.
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::{Value, json};
+use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 /// Long enough for an emulated machine that is starting half its units at the same time.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -20,6 +24,7 @@ pub struct Client {
     agent: ureq::Agent,
     base: String,
     plain_base: String,
+    host: String,
     https_port: u16,
     ca_pem: String,
     token: Option<String>,
@@ -57,6 +62,12 @@ impl Answer {
         serde_json::from_slice(&self.body).with_context(|| format!("no JSON: {}", self.text()))
     }
 
+    /// The body as text.
+    #[must_use]
+    pub fn whole_text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     /// The beginning of the body as text.
     #[must_use]
     pub fn text(&self) -> String {
@@ -70,6 +81,25 @@ impl Answer {
 impl Client {
     /// A client of the machine behind these ports of 127.0.0.1.
     pub fn new(https_port: u16, http_port: u16, ca_pem: &str) -> anyhow::Result<Client> {
+        let mut client = Client::of_site(
+            &format!("https://localhost:{https_port}"),
+            https_port,
+            http_port,
+            ca_pem,
+        )?;
+        client.plain_base = format!("http://localhost:{http_port}");
+        Ok(client)
+    }
+
+    /// A client that believes the machine behind these ports of 127.0.0.1 to be the site (`https://host[:port]`).
+    pub fn of_site(
+        site: &str,
+        https_port: u16,
+        http_port: u16,
+        ca_pem: &str,
+    ) -> anyhow::Result<Client> {
+        let address: Uri = site.parse().context("the site is no address")?;
+        let host = address.host().context("the site has no host")?.to_owned();
         let ca = Certificate::from_pem(ca_pem.as_bytes()).context("the CA is no certificate")?;
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
@@ -89,10 +119,15 @@ impl Client {
             .max_idle_age(Duration::from_secs(1))
             .proxy(None)
             .build();
+        let ports = Ports {
+            https: https_port,
+            http: http_port,
+        };
         Ok(Client {
-            agent: config.new_agent(),
-            base: format!("https://localhost:{https_port}"),
-            plain_base: format!("http://localhost:{http_port}"),
+            agent: ureq::Agent::with_parts(config, DefaultConnector::default(), ports),
+            base: site.to_owned(),
+            plain_base: format!("http://{host}"),
+            host,
             https_port,
             ca_pem: ca_pem.to_owned(),
             token: None,
@@ -281,18 +316,27 @@ impl Client {
 
     /// The certificate that the edge shows, checked against the CA.
     pub fn server_certificate(&self) -> anyhow::Result<Vec<u8>> {
+        match self.connect()?.conn.peer_certificates() {
+            Some([leaf, ..]) => Ok(leaf.to_vec()),
+            _ => bail!("the edge showed no certificate"),
+        }
+    }
+
+    /// A connection of its own, for bytes that no well-behaved client sends in this way. It speaks HTTP/1.1.
+    pub fn connect(&self) -> anyhow::Result<Connection> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(
             CertificateDer::from_pem_slice(self.ca_pem.as_bytes())
                 .context("the CA is no certificate")?,
         )?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let mut connection =
-            rustls::ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let name = ServerName::try_from(self.host.clone())?;
+        let mut connection = ClientConnection::new(Arc::new(config), name)?;
         let mut stream =
             TcpStream::connect(("127.0.0.1", self.https_port)).context("failed to connect")?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
@@ -301,10 +345,34 @@ impl Client {
                 .complete_io(&mut stream)
                 .context("the TLS handshake failed")?;
         }
-        match connection.peer_certificates() {
-            Some([leaf, ..]) => Ok(leaf.to_vec()),
-            _ => bail!("the edge showed no certificate"),
-        }
+        Ok(StreamOwned::new(connection, stream))
+    }
+}
+
+/// A TLS connection to the edge.
+pub type Connection = StreamOwned<ClientConnection, TcpStream>;
+
+/// Whatever is asked for is on this host, behind these ports.
+#[derive(Debug)]
+struct Ports {
+    https: u16,
+    http: u16,
+}
+
+impl Resolver for Ports {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _config: &ureq::config::Config,
+        _timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let port = match uri.scheme_str() {
+            Some("https") => self.https,
+            _ => self.http,
+        };
+        let mut addresses = self.empty();
+        addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        Ok(addresses)
     }
 }
 

@@ -4,6 +4,8 @@
 //! built or how the supervisor works inside. A missing image is a failure with a message, never a skip.
 
 pub mod appliance;
+pub mod authority;
+pub mod browser;
 pub mod client;
 pub mod confined;
 pub mod disk;
