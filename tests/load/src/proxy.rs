@@ -87,13 +87,11 @@ impl Proxy {
     /// As [`Proxy::edge`].
     pub async fn peer(kind: Kind, edge: &Proxy, backend: SocketAddr) -> anyhow::Result<Proxy> {
         let (folder, address) = (folder()?, free_port()?);
-        let state = edge.path("state");
-        let certificate = std::fs::read_to_string(state.join("leaf.crt"))?;
-        let key = std::fs::read_to_string(state.join("leaf.key"))?;
         let path = |name: &str| folder.path().join(name);
-        write(&path("cert.pem"), &certificate)?;
-        write(&path("key.pem"), &key)?;
-        write(&path("both.pem"), &format!("{certificate}{key}"))?;
+        // Certificate, authority and key in one file.
+        let certificate = std::fs::read_to_string(edge.path("state/server.pem"))
+            .context("failed to read the edge's certificate")?;
+        write(&path("server.pem"), &certificate)?;
         let mut settings = match kind {
             Kind::Nginx => NGINX.to_owned(),
             Kind::Haproxy => HAPROXY.to_owned(),
@@ -238,11 +236,10 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 /// As the vendor's guide has it, with a log of the same fields as ours.
 const NGINX: &str = r#"user root;
 worker_processes 2;
-worker_rlimit_nofile 65536;
 daemon off;
 pid @DIR@/pid;
 error_log stderr warn;
-events { worker_connections 16384; }
+events { worker_connections 8192; }
 http {
     log_format json escape=json '{"event":"request","id":"$request_id","client":"$remote_addr","method":"$request_method","path":"$uri",'
         '"protocol":"$server_protocol","status":$status,"ms":$request_time,"bytes_in":$request_length,"bytes_out":$bytes_sent}';
@@ -261,8 +258,8 @@ http {
     upstream mattermost { server @BACKEND@; keepalive 128; keepalive_requests 1000000000; }
     server {
         listen @LISTEN@ ssl http2 backlog=1024;
-        ssl_certificate @DIR@/cert.pem;
-        ssl_certificate_key @DIR@/key.pem;
+        ssl_certificate @DIR@/server.pem;
+        ssl_certificate_key @DIR@/server.pem;
         ssl_protocols TLSv1.2 TLSv1.3;
         ssl_session_tickets on;
         add_header Strict-Transport-Security "max-age=86400" always;
@@ -296,7 +293,7 @@ http {
 
 const HAPROXY: &str = r#"global
     nbthread 2
-    maxconn 16384
+    maxconn 8192
     log stdout format raw local0
     ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults
@@ -310,7 +307,7 @@ defaults
     timeout tunnel 3600s
     option http-keep-alive
 frontend site
-    bind @LISTEN@ ssl crt @DIR@/both.pem alpn h2,http/1.1 backlog 1024
+    bind @LISTEN@ ssl crt @DIR@/server.pem alpn h2,http/1.1 backlog 1024
     http-request set-header X-Real-IP %[src]
     http-request set-header X-Forwarded-For %[src]
     http-request set-header X-Forwarded-Proto https
