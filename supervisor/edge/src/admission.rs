@@ -12,6 +12,16 @@ pub struct UpstreamState {
     pub postgres_ready_since_ms: Option<u64>,
     #[serde(default)]
     pub waiting_for: Option<String>,
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
+}
+
+/// Somebody has closed the edge on purpose.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Maintenance {
+    /// What users are told, in the words of who closed it.
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 /// The state with the time since when it has been waiting for the same thing.
@@ -66,6 +76,11 @@ impl Admission {
         is_open(&self.state)
     }
 
+    /// Whether it is closed on purpose; then nobody can say when it opens.
+    pub fn maintenance(&self) -> Option<&Maintenance> {
+        self.state.maintenance.as_ref()
+    }
+
     pub fn waiting_for(&self) -> &str {
         match self.state.waiting_for.as_deref() {
             Some(what) if !what.is_empty() => what,
@@ -75,7 +90,7 @@ impl Admission {
 }
 
 fn is_open(state: &UpstreamState) -> bool {
-    state.admit && state.postgres_ready
+    state.admit && state.postgres_ready && state.maintenance.is_none()
 }
 
 /// Mattermost answers 401 to a right password while PostgreSQL is away. The 401 counts only if the server's own status was good afterwards
@@ -106,7 +121,19 @@ mod tests {
             postgres_ready: true,
             postgres_ready_since_ms: Some(since),
             waiting_for: None,
+            maintenance: None,
         }
+    }
+
+    #[test]
+    fn maintenance_closes_what_would_be_open() {
+        let text = r#"{"admit":true,"postgres_ready":true,"maintenance":{"message":"Until 6.","since":5}}"#;
+        let admission = Admission::new(parse_state(Some(text)), 0);
+        assert!(!admission.is_open());
+        let said = admission.maintenance().unwrap().message.as_deref();
+        assert_eq!(said, Some("Until 6."));
+        let text = r#"{"admit":true,"postgres_ready":true,"maintenance":null}"#;
+        assert!(Admission::new(parse_state(Some(text)), 0).is_open());
     }
 
     #[test]

@@ -19,7 +19,11 @@ pub struct Client {
     pub door: Door,
     /// As it is logged: `TLSv1.3`, empty without TLS.
     pub tls: &'static str,
+    /// It was given a certificate that browsers trust without being told to.
+    pub trusted: bool,
     pub _place: Place,
+    /// Its place among the connections of one client; none for those that are not counted.
+    pub _share: Option<crate::guard::per_client::Place>,
 }
 
 /// How many connections are open, both ports together.

@@ -6,50 +6,68 @@ mod body;
 mod connections;
 mod drain;
 mod forward;
+mod framing;
+mod guard;
+mod handover;
+mod headers;
+mod instructions;
+mod life;
 mod listen;
 mod log;
 mod metrics;
+mod own;
 mod page;
+mod probe_door;
 mod proxy;
 mod record;
 mod redirect;
 mod reload;
 mod server;
 pub mod settings;
-mod tls;
+mod socket;
+pub mod tls;
+mod upstream;
 mod watch;
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use prometheus_client::metrics::counter::Counter;
 use rustls::pki_types::UnixTime;
 use sd_notify::NotifyState;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 use crate::admission::Admission;
 use crate::connections::Connections;
+use crate::life::Life;
 pub use crate::listen::Inherited;
+use crate::guard::per_client::PerClient;
+pub use crate::guard::proxy_protocol;
 use crate::log::Log;
 use crate::metrics::Metrics;
-use crate::proxy::{Proxy, chain};
+use crate::own::Own;
+use crate::probe_door::InternalFirst;
+use crate::proxy::Proxy;
 use crate::redirect::Redirect;
-use crate::reload::Current;
+pub use crate::reload::Files;
+use crate::reload::{Current, Reload, Told};
 use crate::server::Context;
-use crate::settings::Settings;
+use crate::settings::{Secrets, Settings};
+use crate::tls::acme::Orders;
+use crate::tls::certificates::Certificates;
 use crate::tls::challenges::Challenges;
-use crate::tls::internal::Subject;
-use crate::tls::serving::{Serving, Source};
-use crate::tls::store::{Store, StoreError};
 
-/// How often the certificate's age is looked at. Often, because the clock may be set by years soon after the first start.
+/// How often the certificates' age is looked at. Often, because the clock may be set by years soon after the first start.
 const RENEWAL_CHECK: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    #[error("no certificate can be made")]
+    Certificate(#[from] tls::CertificateError),
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
     #[error("failed to set up TLS")]
@@ -58,48 +76,57 @@ pub enum EdgeError {
     Thread { source: std::io::Error },
     #[error("failed to take signals")]
     Signal { source: std::io::Error },
+    #[error(transparent)]
+    Settings(#[from] settings::SettingsError),
+    #[error(transparent)]
+    Door(#[from] probe_door::DoorError),
+    #[error("failed to copy a listening socket")]
+    Descriptors { source: std::io::Error },
+    #[error("a part of the edge has ended by itself")]
+    Part { source: Option<tokio::task::JoinError> },
 }
 
-/// Runs until SIGTERM or SIGINT and returns after the drain.
-pub async fn run(settings: Settings, sockets: Inherited) -> Result<(), EdgeError> {
+/// Runs until SIGTERM or SIGINT, or until its successor serves, and returns after the drain.
+///
+/// # Errors
+/// The settings are not valid, or what is needed to serve cannot be had.
+pub async fn run(files: Files, sockets: Inherited) -> Result<(), EdgeError> {
+    let (settings, secrets) = files.read()?;
     let log = Log::start().map_err(|source| EdgeError::Thread { source })?;
-    let outcome = serve(settings, sockets, &log).await;
+    let outcome = serve(files, settings, secrets, sockets, &log).await;
     log.finish(Duration::from_secs(1));
     outcome
 }
 
-async fn serve(settings: Settings, mut sockets: Inherited, log: &Log) -> Result<(), EdgeError> {
-    let take = |kind| signal(kind).map_err(|source| EdgeError::Signal { source });
-    let (mut terminate, mut interrupt) = (
-        take(SignalKind::terminate())?,
-        take(SignalKind::interrupt())?,
-    );
+async fn serve(
+    files: Files,
+    settings: Settings,
+    secrets: Secrets,
+    mut sockets: Inherited,
+    log: &Log,
+) -> Result<(), EdgeError> {
+    let signals = Signals::take()?;
     raise_descriptor_limit(log);
+    let metrics = Arc::new(Metrics::new());
+    report_crashes(log.clone(), metrics.crashes.clone());
 
-    let subject = Subject {
-        names: settings.names.iter().cloned().collect(),
-        addresses: settings.addresses.iter().copied().collect(),
-    };
-    let (store, done) = Store::open(&settings.state_dir, UnixTime::now())?;
-    if let Some(done) = done {
-        log.event("info", done, json!({}));
-    }
-    store.publish(&settings.public_dir)?;
-    let serving = Arc::new(Serving::new(Challenges::default()));
-    serving.offer(Source::Internal, certify(&store, &subject, log)?);
-    let tls = server::tls(Arc::clone(&serving))?;
-
+    let challenges = Challenges::default();
+    let certificates = Certificates::start(
+        &settings,
+        &secrets,
+        challenges.clone(),
+        log.clone(),
+        UnixTime::now(),
+    )?;
     let initial = Admission::new(
         watch::read_state(&settings.upstream_state),
         watch::boot_ms(),
     );
     let (changed, admission) = tokio::sync::watch::channel(initial);
-    watch::start(settings.upstream_state.clone(), changed)
-        .map_err(|source| EdgeError::Thread { source })?;
-    tokio::spawn(log_admission(admission.clone(), log.clone()));
+    let thread = |source| EdgeError::Thread { source };
+    watch::follow_state(settings.upstream_state.clone(), changed).map_err(thread)?;
 
     let (drainer, drain) = drain::channel();
-    let metrics = Arc::new(Metrics::new());
     let current = Current::new(settings.clone());
     let context = Context {
         settings: current.clone(),
@@ -107,15 +134,52 @@ async fn serve(settings: Settings, mut sockets: Inherited, log: &Log) -> Result<
         metrics: Arc::clone(&metrics),
         drain: drain.clone(),
         connections: Connections::default(),
+        clients: PerClient::default(),
+        serving: Arc::clone(certificates.serving()),
     };
+    let own = Own {
+        connections: context.connections.clone(),
+        admission: admission.clone(),
+        log: log.clone(),
+    };
+    let orders = Orders::start(
+        &settings,
+        &secrets,
+        challenges.clone(),
+        Arc::clone(&certificates),
+        log.clone(),
+    );
     let redirect = Arc::new(Redirect::new(
-        settings.site.clone(),
-        store.authority_pem().to_owned(),
+        current.clone(),
+        Arc::clone(&certificates),
+        challenges,
     ));
+    let mut reload = Reload {
+        files,
+        current: current.clone(),
+        secrets,
+        certificates: Arc::clone(&certificates),
+        orders,
+        log: log.clone(),
+        metrics: Arc::clone(&metrics),
+        told: None,
+    };
+    reload.tell(Told::default());
+    let changes = reload.watch().map_err(thread)?;
     let (https, http) = (
         sockets.listen("https", settings.listen_https)?,
         sockets.listen("http", settings.listen_http)?,
     );
+    let to_pass_on = [("https", &https), ("http", &http)]
+        .map(|(name, socket)| Ok((name, socket.as_fd().try_clone_to_owned()?)))
+        .into_iter()
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(|source| EdgeError::Descriptors { source })?;
+    let door = settings
+        .probe_socket
+        .as_deref()
+        .map(probe_door::bind)
+        .transpose()?;
     log.event(
         "info",
         "listening",
@@ -125,71 +189,94 @@ async fn serve(settings: Settings, mut sockets: Inherited, log: &Log) -> Result<
             "site": settings.site.as_ref().map(settings::Site::origin),
         }),
     );
-    let proxy = Arc::new(Proxy::new(current, log.clone(), metrics, admission, drain));
-    let drain_limit = settings.limits.drain();
-    tokio::spawn(server::serve_https(context.clone(), https, tls, proxy));
-    tokio::spawn(server::serve_http(context, http, redirect));
-    let renewal = tokio::spawn(renew(store, subject, serving, log.clone()));
+    let proxy = Arc::new(Proxy::new(
+        current.clone(),
+        log.clone(),
+        metrics,
+        admission.clone(),
+        Arc::clone(&redirect),
+        drain,
+        own,
+    ));
+    let serving = certificates.serving();
+    let tls = server::tls(Arc::clone(serving) as _)?;
+    // Whatever of these ends before it is told to, the process is of no use without it, and the supervisor starts another.
+    let mut parts = JoinSet::new();
+    if let Some(door) = door {
+        let tls = server::tls(Arc::new(InternalFirst(Arc::clone(serving))))?;
+        parts.spawn(probe_door::serve(
+            context.clone(),
+            door,
+            tls,
+            Arc::clone(&proxy),
+        ));
+    }
+    parts.spawn(Arc::clone(&proxy).tend());
+    parts.spawn(server::serve_https(context.clone(), https, tls, proxy));
+    parts.spawn(server::serve_http(context, http, redirect));
+    parts.spawn(log_admission(admission, log.clone()));
+    parts.spawn(reload.run(changes, signals.hang_up));
+    parts.spawn(renew(certificates));
+    if let Some(predecessor) = sockets.predecessor.take() {
+        // That it is gone already changes nothing for this one.
+        predecessor.relieve().ok();
+        tell_supervisor(&[NotifyState::MainPid(std::process::id())], log);
+    }
     tell_supervisor(&[NotifyState::Ready], log);
     if let Some(limit) = sd_notify::watchdog_enabled() {
-        tokio::spawn(show_life(limit, log.clone()));
+        parts.spawn(show_life(limit, log.clone()));
     }
-
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tell_supervisor(&[NotifyState::Stopping], log);
-    renewal.abort();
-    log.event(
-        "info",
-        "stopping: no new connections, open requests are finished",
-        json!({}),
-    );
-    if tokio::time::timeout(drain_limit, drainer.run())
-        .await
-        .is_err()
-    {
-        log.event(
-            "warn",
-            "open requests were cut off",
-            json!({ "after_seconds": drain_limit.as_secs() }),
-        );
-    }
-    Ok(())
+    let life = Life {
+        terminate: signals.terminate,
+        interrupt: signals.interrupt,
+        hand_over: signals.hand_over,
+        sockets: to_pass_on,
+        log,
+    };
+    life.live(parts, drainer, &current).await
 }
 
-/// The certificate to serve, with a line in the log if it had to be made.
-fn certify(
-    store: &Store,
-    subject: &Subject,
-    log: &Log,
-) -> Result<Arc<rustls::sign::CertifiedKey>, StoreError> {
-    let (certified, why) = store.leaf(subject, UnixTime::now())?;
-    if let Some(why) = why {
-        log.event(
-            "info",
-            "made a new server certificate",
-            json!({ "why": why.to_string() }),
-        );
-    }
-    Ok(certified)
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    hand_over: Signal,
 }
 
-async fn renew(store: Store, subject: Subject, serving: Arc<Serving>, log: Log) {
+impl Signals {
+    fn take() -> Result<Self, EdgeError> {
+        let take = |kind| signal(kind).map_err(|source| EdgeError::Signal { source });
+        Ok(Self {
+            terminate: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+            hang_up: take(SignalKind::hangup())?,
+            hand_over: take(SignalKind::user_defined2())?,
+        })
+    }
+}
+
+/// A panic ends its task alone; the others go on. It is a fault of this program, so it is said and counted.
+fn report_crashes(log: Log, crashes: Counter) {
+    std::panic::set_hook(Box::new(move |panic| {
+        crashes.inc();
+        let details = json!({
+            "at": panic.location().map(ToString::to_string),
+            "why": panic.payload_as_str(),
+        });
+        log.event("error", "a task of the edge crashed", details);
+    }));
+}
+
+async fn renew(certificates: Arc<Certificates>) {
     let mut check = tokio::time::interval(RENEWAL_CHECK);
     // The first tick comes at once, and the start has just looked.
     check.tick().await;
     loop {
         check.tick().await;
-        match certify(&store, &subject, &log) {
-            Ok(certified) => serving.offer(Source::Internal, certified),
-            Err(error) => log.event(
-                "error",
-                "failed to renew the server certificate",
-                json!({ "error": chain(&error) }),
-            ),
-        }
+        let certificates = Arc::clone(&certificates);
+        // It may wait for the disk, which must not hold up connections.
+        let ticked = tokio::task::spawn_blocking(move || certificates.tick(UnixTime::now()));
+        drop(ticked.await);
     }
 }
 
@@ -210,7 +297,12 @@ async fn log_admission(mut admission: tokio::sync::watch::Receiver<Admission>, l
     loop {
         let open = {
             let now = admission.borrow_and_update();
-            (now.is_open(), now.waiting_for().to_owned())
+            let why = if now.maintenance().is_some() {
+                "the end of the maintenance"
+            } else {
+                now.waiting_for()
+            };
+            (now.is_open(), why.to_owned())
         };
         if last.as_ref() != Some(&open) {
             let details = if open.0 {

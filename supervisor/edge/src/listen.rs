@@ -12,6 +12,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use crate::handover::{Predecessor, inherit};
+
 /// Connections that may wait for accept.
 const BACKLOG: u32 = 1024;
 
@@ -22,9 +24,13 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
-/// What the supervisor passed (LISTEN_FDS), by name.
+/// What the supervisor passed (LISTEN_FDS), by name; or the run before this one, if it started this one.
 #[derive(Debug, Default)]
-pub struct Inherited(BTreeMap<String, std::net::TcpListener>);
+pub struct Inherited {
+    sockets: BTreeMap<String, std::net::TcpListener>,
+    /// Waits for a word that this run serves.
+    pub(crate) predecessor: Option<Predecessor>,
+}
 
 impl Inherited {
     /// To be called once, before anything else opens descriptors.
@@ -32,17 +38,28 @@ impl Inherited {
     /// # Errors
     /// Fewer are open than were announced.
     pub fn take() -> std::io::Result<Self> {
+        if let Some(inheritance) = inherit()? {
+            return Ok(Self {
+                sockets: (inheritance.sockets.into_iter())
+                    .map(|(name, socket)| (name, socket.into()))
+                    .collect(),
+                predecessor: Some(inheritance.predecessor),
+            });
+        }
         let mut sockets = BTreeMap::new();
         for (number, name) in sd_notify::listen_fds_with_names()? {
             let socket = take_inherited(number).map_err(|error| error.source)?;
             sockets.insert(name, std::net::TcpListener::from(socket));
         }
-        Ok(Self(sockets))
+        Ok(Self {
+            sockets,
+            predecessor: None,
+        })
     }
 
     /// The socket of that name, else one of our own on `address`.
     pub fn listen(&mut self, name: &str, address: SocketAddr) -> Result<TcpListener, ListenError> {
-        let Some(socket) = self.0.remove(name) else {
+        let Some(socket) = self.sockets.remove(name) else {
             return listen(address);
         };
         socket

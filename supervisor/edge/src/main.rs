@@ -16,13 +16,17 @@ fn main() -> anyhow::Result<()> {
     }
     let sockets =
         atalaya_edge::Inherited::take().context("failed to take over the listening sockets")?;
-    let settings = atalaya_edge::settings::load(&path)?;
+    let files = atalaya_edge::Files {
+        settings: path,
+        secrets: std::env::var_os("CREDENTIALS_DIRECTORY")
+            .map(|directory| PathBuf::from(directory).join("edge-secrets.toml")),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
-    let outcome = runtime.block_on(atalaya_edge::run(settings, sockets));
+    let outcome = runtime.block_on(atalaya_edge::run(files, sockets));
     // What was not finished in the drain's time is not waited for.
     runtime.shutdown_background();
     Ok(outcome?)

@@ -15,6 +15,8 @@ use crate::forward::is_api;
 
 /// Seconds after which a client should try again; the page does so by itself.
 const RETRY_AFTER: &str = "5";
+/// The same while the edge is closed on purpose: for as long as work takes, not as a start does.
+const RETRY_AFTER_MAINTENANCE: &str = "30";
 
 /// The one place with the tokens of the project's look.
 pub const LOOK: &str = include_str!("../page/look.css");
@@ -38,6 +40,8 @@ struct Words {
     next: &'static str,
     waiting_for: &'static str,
     since: fn(u64) -> String,
+    /// The same four of an edge that was closed on purpose.
+    maintenance: [&'static str; 4],
     standin: &'static str,
 }
 
@@ -59,6 +63,12 @@ const ENGLISH: Words = Words {
             )
         )
     },
+    maintenance: [
+        "Mattermost is closed for maintenance",
+        "The administrator has closed the server for a while.",
+        "Messages and files that were sent are kept.",
+        "Nothing needs to be done: this page tries again every 30 seconds.",
+    ],
     standin: "This machine runs the Mattermost stand-in, which is made for tests. It is not the real Mattermost.",
 };
 
@@ -80,6 +90,12 @@ const SPANISH: Words = Words {
             )
         )
     },
+    maintenance: [
+        "Mattermost está cerrado por mantenimiento",
+        "La administración ha cerrado el servidor por un tiempo.",
+        "Los mensajes y archivos enviados se conservan.",
+        "No es necesario hacer nada: esta página vuelve a intentarlo cada 30 segundos.",
+    ],
     standin: "Esta máquina ejecuta el sustituto de Mattermost, hecho para pruebas. No es el Mattermost real.",
 };
 
@@ -92,15 +108,26 @@ pub fn unavailable(
     standin: bool,
     id: &str,
 ) -> Response<String> {
+    let maintenance = admission.maintenance();
+    let retry_after = if maintenance.is_some() {
+        RETRY_AFTER_MAINTENANCE
+    } else {
+        RETRY_AFTER
+    };
     let mut response = if is_api(path) {
-        let message = "Mattermost is not available at the moment. Messages and files that were sent are kept. Please try again shortly.";
-        api_error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "atalaya.edge.unavailable.app_error",
-            message,
-            admission.waiting_for(),
-            id,
-        )
+        let (name, message, detail) = match maintenance {
+            Some(maintenance) => (
+                "atalaya.edge.maintenance.app_error",
+                "Mattermost is closed for maintenance. Messages and files that were sent are kept. Please try again later.",
+                maintenance.message.as_deref().unwrap_or_default(),
+            ),
+            None => (
+                "atalaya.edge.unavailable.app_error",
+                "Mattermost is not available at the moment. Messages and files that were sent are kept. Please try again shortly.",
+                admission.waiting_for(),
+            ),
+        };
+        api_error(StatusCode::SERVICE_UNAVAILABLE, name, message, detail, id)
     } else {
         let words = if prefers_spanish(request) {
             &SPANISH
@@ -108,18 +135,19 @@ pub fn unavailable(
             &ENGLISH
         };
         let seconds = now_ms.saturating_sub(admission.waiting_since_ms) / 1000;
+        let page = match maintenance {
+            Some(maintenance) => Page::Maintenance(maintenance.message.as_deref()),
+            None if admission.is_open() => Page::Unavailable(None),
+            None => Page::Unavailable(Some((admission.waiting_for(), seconds))),
+        };
         html(
             StatusCode::SERVICE_UNAVAILABLE,
-            render(
-                words,
-                (!admission.is_open()).then_some((admission.waiting_for(), seconds)),
-                standin,
-            ),
+            render(words, &page, standin),
         )
     };
     response
         .headers_mut()
-        .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        .insert(header::RETRY_AFTER, HeaderValue::from_static(retry_after));
     response
 }
 
@@ -185,8 +213,15 @@ pub fn own_headers(headers: &mut HeaderMap, content_type: &'static str) {
     );
 }
 
-/// The page; `waiting` is what is waited for, and for how many seconds.
-fn render(words: &Words, waiting: Option<(&str, u64)>, standin: bool) -> String {
+/// What a page is about.
+enum Page<'a> {
+    /// What is waited for, and for how many seconds.
+    Unavailable(Option<(&'a str, u64)>),
+    /// What the administrator says.
+    Maintenance(Option<&'a str>),
+}
+
+fn render(words: &Words, page: &Page<'_>, standin: bool) -> String {
     let Words {
         language,
         title,
@@ -195,15 +230,27 @@ fn render(words: &Words, waiting: Option<(&str, u64)>, standin: bool) -> String 
         next,
         waiting_for,
         since,
+        maintenance,
         standin: is_standin,
     } = words;
-    let waiting = waiting.map_or_else(String::new, |(reason, seconds)| {
-        format!(
-            "<div class=\"panel\"><p><span class=\"state\">{waiting_for}:</span> {} <span class=\"second\">({})</span></p></div>\n",
+    let ([title, what, data, next], retry_after) = match page {
+        Page::Unavailable(_) => ([*title, *what, *data, *next], RETRY_AFTER),
+        Page::Maintenance(_) => (*maintenance, RETRY_AFTER_MAINTENANCE),
+    };
+    let panel = match page {
+        Page::Unavailable(Some((reason, seconds))) => format!(
+            "<span class=\"state\">{waiting_for}:</span> {} <span class=\"second\">({})</span>",
             escape(reason),
-            since(seconds)
-        )
-    });
+            since(*seconds)
+        ),
+        Page::Maintenance(Some(message)) => escape(message),
+        Page::Unavailable(None) | Page::Maintenance(None) => String::new(),
+    };
+    let panel = if panel.is_empty() {
+        panel
+    } else {
+        format!("<div class=\"panel\"><p>{panel}</p></div>\n")
+    };
     let standin = if standin {
         format!("<p class=\"second\">{is_standin}</p>\n")
     } else {
@@ -212,8 +259,8 @@ fn render(words: &Words, waiting: Option<(&str, u64)>, standin: bool) -> String 
     format!(
         "<!DOCTYPE html>\n<html lang=\"{language}\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"refresh\" content=\"{RETRY_AFTER}\">\n<title>{title}</title>\n<style>{LOOK}</style>\n</head>\n<body>\n<main>\n\
-         {MARK}\n<h1>{title}</h1>\n<p>{what} {data} {next}</p>\n{waiting}{standin}</main>\n</body>\n</html>\n"
+         <meta http-equiv=\"refresh\" content=\"{retry_after}\">\n<title>{title}</title>\n<style>{LOOK}</style>\n</head>\n<body>\n<main>\n\
+         {MARK}\n<h1>{title}</h1>\n<p>{what} {data} {next}</p>\n{panel}{standin}</main>\n</body>\n</html>\n"
     )
 }
 
@@ -265,7 +312,7 @@ pub fn prefers_spanish(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::UpstreamState;
+    use crate::admission::{Maintenance, UpstreamState};
 
     fn waiting(what: &str) -> Admission {
         Admission::new(
@@ -305,6 +352,32 @@ mod tests {
         assert!(
             !body.contains("<script") && !body.contains("style=\"") && !body.contains("stand-in")
         );
+    }
+
+    #[test]
+    fn maintenance_says_the_administrators_words_in_both_languages_and_to_programs() {
+        let state = UpstreamState {
+            maintenance: Some(Maintenance {
+                message: Some("Back at <6>.".to_owned()),
+            }),
+            ..UpstreamState::default()
+        };
+        let closed = Admission::new(state, 0);
+        for (headers, title) in [
+            (HeaderMap::new(), "Mattermost is closed for maintenance"),
+            (language("es"), "Mattermost está cerrado por mantenimiento"),
+        ] {
+            let page = unavailable("/", &headers, &closed, 0, false, "x");
+            assert_eq!(page.headers()["retry-after"], "30");
+            let body = page.body();
+            assert!(body.contains(title) && body.contains("Back at &lt;6&gt;."));
+            assert!(body.contains("content=\"30\"") && !body.contains("Waiting for"));
+        }
+        let api = unavailable("/api/v4/posts", &HeaderMap::new(), &closed, 0, false, "x");
+        assert_eq!(api.status(), 503);
+        let body: serde_json::Value = serde_json::from_str(api.body()).unwrap();
+        assert_eq!(body["id"], "atalaya.edge.maintenance.app_error");
+        assert_eq!(body["detailed_error"], "Back at <6>.");
     }
 
     #[test]

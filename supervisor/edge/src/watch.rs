@@ -1,4 +1,4 @@
-//! Follows upstream.json by inotify on its directory and hands every change on. Reads the file; decides nothing.
+//! Follows a file by inotify on its directory and calls back after every change. Reads upstream.json; decides nothing.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -32,37 +32,52 @@ pub fn read_state(path: &Path) -> UpstreamState {
     }
 }
 
-/// Starts a thread that follows the file for as long as the process lives.
-pub fn start(path: PathBuf, admission: watch::Sender<Admission>) -> std::io::Result<()> {
-    std::thread::Builder::new()
-        .name("upstream-state".to_owned())
-        .spawn(move || follow(&path, &admission))?;
-    Ok(())
-}
-
-fn follow(path: &Path, admission: &watch::Sender<Admission>) {
-    while !admission.is_closed() {
-        if let Ok(inotify) = open(path) {
-            // After the watch is in place, so that no change is missed between reading and watching.
-            publish(path, admission);
-            while wait(&inotify) {
-                publish(path, admission);
+/// Keeps `admission` as upstream.json says, for as long as somebody wants to know.
+pub fn follow_state(path: PathBuf, admission: watch::Sender<Admission>) -> std::io::Result<()> {
+    let file = path.clone();
+    follow("upstream-state", file, move || {
+        let state = read_state(&path);
+        admission.send_if_modified(|current| {
+            let changed = current.state != state;
+            if changed {
+                *current = current.follow(state, boot_ms());
             }
-        }
-        publish(path, admission);
-        std::thread::sleep(RETRY);
-    }
+            changed
+        });
+        !admission.is_closed()
+    })
 }
 
-fn publish(path: &Path, admission: &watch::Sender<Admission>) {
-    let state = read_state(path);
-    admission.send_if_modified(|current| {
-        let changed = current.state != state;
-        if changed {
-            *current = current.follow(state, boot_ms());
-        }
-        changed
-    });
+/// Starts a thread that calls `look` now and whenever the file may have changed, until that says false.
+pub fn follow(
+    name: &str,
+    path: PathBuf,
+    mut look: impl FnMut() -> bool + Send + 'static,
+) -> std::io::Result<()> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            // The watch comes first, so that no change is missed between looking and watching.
+            loop {
+                let inotify = open(&path);
+                if !look() {
+                    return;
+                }
+                if let Ok(inotify) = inotify {
+                    while wait(&inotify) {
+                        if !look() {
+                            return;
+                        }
+                    }
+                    // The directory is gone, and the file with it.
+                    if !look() {
+                        return;
+                    }
+                }
+                std::thread::sleep(RETRY);
+            }
+        })?;
+    Ok(())
 }
 
 fn open(path: &Path) -> nix::Result<Inotify> {
