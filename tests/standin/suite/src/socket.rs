@@ -25,7 +25,8 @@ impl Socket {
         if let Some(http2) = client.http2() {
             let mut headers = vec![("origin", client.origin.as_str())];
             headers.extend(bearer.as_deref().map(|value| ("authorization", value)));
-            let uri = format!("{}/api/v4/websocket", client.origin);
+            // Not the origin's: that may be another site's page.
+            let uri = client.socket_url().replacen("wss", "https", 1);
             let stream = http2
                 .open_socket(&uri, &headers)
                 .map_err(ClientError::Socket2)?;
