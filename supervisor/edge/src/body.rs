@@ -1,5 +1,5 @@
-//! Bodies on their way through: counts their bytes, gives up one that makes no progress, drops trailers. Holds one frame at a time, so a
-//! body of any size takes the same memory.
+//! Bodies on their way through: counts their bytes, gives up one that makes no progress or is too large, drops trailers. Holds one frame at a
+//! time, so a body of any size takes the same memory.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
+
+use crate::upstream::AnswerBody;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -17,28 +19,52 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[error("a body made no progress for {} s", .0.as_secs())]
 pub struct NoProgress(Duration);
 
+#[derive(Debug, thiserror::Error)]
+#[error("a body is larger than allowed")]
+pub struct TooLarge;
+
+/// What goes to the upstream: a client's body as it comes, or one that was read already.
+pub type Outgoing = Either<Passing<Incoming>, Full<Bytes>>;
+/// What comes from there.
+pub type FromUpstream = Passing<AnswerBody<Outgoing>>;
+
 /// A body that passes through, with its count of bytes.
-pub struct Passing {
-    inner: Incoming,
+pub struct Passing<B> {
+    inner: B,
     bytes: Arc<AtomicU64>,
     idle: Duration,
+    /// Bytes that may still come.
+    left: u64,
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
 
-impl Passing {
-    pub fn new(inner: Incoming, bytes: Arc<AtomicU64>, idle: Duration) -> Self {
+impl<B> Passing<B> {
+    pub fn new(inner: B, bytes: Arc<AtomicU64>, idle: Duration) -> Self {
         Self {
             inner,
             bytes,
             idle,
+            left: u64::MAX,
             timer: None,
             waiting: false,
         }
     }
+
+    /// Ends with [`TooLarge`] once more than `limit` bytes have come.
+    pub fn at_most(self, limit: u64) -> Self {
+        Self {
+            left: limit,
+            ..self
+        }
+    }
 }
 
-impl Body for Passing {
+impl<B> Body for Passing<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
     type Data = Bytes;
     type Error = BoxError;
 
@@ -54,7 +80,12 @@ impl Body for Passing {
                     match frame {
                         Some(Ok(frame)) => match frame.data_ref() {
                             Some(data) => {
-                                this.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                                let length = data.len() as u64;
+                                this.bytes.fetch_add(length, Ordering::Relaxed);
+                                let Some(left) = this.left.checked_sub(length) else {
+                                    return Poll::Ready(Some(Err(Box::new(TooLarge))));
+                                };
+                                this.left = left;
                                 return Poll::Ready(Some(Ok(frame)));
                             }
                             // Trailers end here: nothing behind the edge uses them, and they could carry headers past its rules.
@@ -97,7 +128,7 @@ pub struct Answer<D> {
 
 enum Source {
     Own(Full<Bytes>),
-    Upstream(Passing),
+    Upstream(FromUpstream),
 }
 
 impl<D> Answer<D> {
@@ -108,7 +139,7 @@ impl<D> Answer<D> {
         }
     }
 
-    pub fn upstream(body: Passing, done: D) -> Self {
+    pub fn upstream(body: FromUpstream, done: D) -> Self {
         Self {
             source: Source::Upstream(body),
             _done: done,

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, StatusCode, Uri, Version};
+use hyper::{Method, StatusCode, Uri};
+
+use crate::settings::Site;
+use crate::socket::Opening;
 
 /// Headers that concern one connection only (RFC 9110 section 7.6.1), and those that ask for things the edge does itself.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -19,18 +22,10 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::UPGRADE,
 ];
 
-/// Powerful features that Mattermost has no use for. Microphone, camera, screen capture and clipboard stay as browsers have them: calls and
-/// copying need them.
-const PERMISSIONS: &str = "accelerometer=(), bluetooth=(), geolocation=(), gyroscope=(), hid=(), magnetometer=(), midi=(), payment=(), serial=(), usb=()";
-
-/// Added beside the server's own policy; browsers enforce both. The real web client works with it.
-const CONTENT_SECURITY: &str = "object-src 'none'; base-uri 'self'";
-
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
 /// A request that is refused before anything is forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,25 +34,46 @@ pub enum Refusal {
     NoHost,
     #[error("the request names more than one host")]
     SeveralHosts,
+    #[error("the request's host is not a name or address with perhaps a port")]
+    Host,
     #[error("the request's target is not a path")]
     Target,
+    #[error("the request's target is for another protocol than https")]
+    Scheme,
     #[error("the edge is not a proxy for other hosts")]
     Connect,
+    #[error(
+        "this server is updated as a whole, by an update of the appliance; messages and files are not touched"
+    )]
+    Upgrade,
+    #[error("the file or message is larger than this server allows")]
+    TooLarge,
 }
 
 impl Refusal {
     pub fn status(self) -> StatusCode {
         match self {
-            Self::NoHost | Self::SeveralHosts | Self::Target => StatusCode::BAD_REQUEST,
+            Self::NoHost | Self::SeveralHosts | Self::Host | Self::Target | Self::Scheme => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Upgrade => StatusCode::FORBIDDEN,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         }
     }
 }
 
 /// The one host that a request is for, as it goes on to the upstream.
-pub fn assess_host(request: &Parts) -> Result<HeaderValue, Refusal> {
-    if request.method == Method::CONNECT {
+pub fn assess_host(request: &Parts, opening: Option<Opening>) -> Result<HeaderValue, Refusal> {
+    if request.method == Method::CONNECT && opening.is_none() {
         return Err(Refusal::Connect);
+    }
+    if request
+        .uri
+        .scheme_str()
+        .is_some_and(|scheme| scheme != "https")
+    {
+        return Err(Refusal::Scheme);
     }
     if !request.uri.path().starts_with('/') {
         return Err(Refusal::Target);
@@ -76,7 +92,15 @@ pub fn assess_host(request: &Parts) -> Result<HeaderValue, Refusal> {
         {
             Err(Refusal::SeveralHosts)
         }
-        (_, Some(host)) if !host.is_empty() => Ok(host.clone()),
+        (_, Some(host)) if !host.is_empty() => {
+            if host.as_bytes().iter().all(|byte| is_of_host(*byte)) {
+                Ok(host.clone())
+            } else {
+                Err(Refusal::Host)
+            }
+        }
+        // The parser of targets lets a user name through.
+        (Some(authority), _) if authority.as_str().contains('@') => Err(Refusal::Host),
         (Some(authority), _) => {
             HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::NoHost)
         }
@@ -84,21 +108,39 @@ pub fn assess_host(request: &Parts) -> Result<HeaderValue, Refusal> {
     }
 }
 
-/// Whether a request asks to become a WebSocket. Only HTTP/1.1 knows this form; no other protocol is ever switched to.
-pub fn is_websocket(request: &Parts) -> bool {
-    request.version == Version::HTTP_11
-        && request.method == Method::GET
-        && has_token(&request.headers, &header::CONNECTION, "upgrade")
-        && has_token(&request.headers, &header::UPGRADE, "websocket")
+/// Names, addresses of both families and a port need no more than these.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+}
+
+/// Whether a request's host is the site, its port included; the default port may be named.
+pub fn is_for_site(host: &HeaderValue, site: &Site) -> bool {
+    let named = host.as_bytes();
+    let authority = site.authority().as_bytes();
+    named.eq_ignore_ascii_case(authority)
+        || (site.has_default_port()
+            && named
+                .strip_suffix(b":443")
+                .is_some_and(|named| named.eq_ignore_ascii_case(authority)))
+}
+
+/// Paths that answer under every name and address of the machine: those of the edge itself, which people and authorities look for before the
+/// site's name works.
+pub fn is_for_any_host(path: &str) -> bool {
+    path.starts_with("/.well-known/acme-challenge/")
+        || path.starts_with("/_atalaya/")
+        || matches!(path, "/ca" | "/ca.crt")
+}
+
+/// Calls by which the server would replace itself: its program is the image's, and only an update of the appliance changes it.
+pub fn is_self_upgrade(path: &str) -> bool {
+    let decoded = decoded(path);
+    let mut parts = decoded.split('/').filter(|part| !part.is_empty());
+    parts.next() == Some("api") && parts.nth(1) == Some("upgrade_to_enterprise")
 }
 
 /// Makes a client's headers fit for the upstream. What a client says about who it is does not survive.
-pub fn rewrite_request(
-    headers: &mut HeaderMap,
-    host: HeaderValue,
-    client: IpAddr,
-    websocket: bool,
-) {
+pub fn rewrite_request(headers: &mut HeaderMap, host: HeaderValue, client: IpAddr) {
     drop_hop_by_hop(headers);
     // The edge itself answers an expectation: hyper sends 100 Continue when the upstream first asks for the body.
     headers.remove(header::EXPECT);
@@ -119,51 +161,13 @@ pub fn rewrite_request(
     headers.insert(X_FORWARDED_HOST, host.clone());
     headers.insert(header::HOST, host);
     join_cookies(headers);
-    if websocket {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    }
 }
 
-/// Makes the upstream's headers fit for a client and adds what browsers should hear.
-pub fn rewrite_response(headers: &mut HeaderMap, websocket: bool) {
-    drop_hop_by_hop(headers);
-    headers.remove(header::SERVER);
-    headers.remove(HeaderName::from_static("x-powered-by"));
-    if websocket {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        return;
-    }
-    // Mattermost sends an empty one, beside which a second has no effect.
-    headers.insert(PERMISSIONS_POLICY, HeaderValue::from_static(PERMISSIONS));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers
-        .entry(header::REFERRER_POLICY)
-        .or_insert(HeaderValue::from_static("no-referrer"));
-    headers.append(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(CONTENT_SECURITY),
-    );
-    // Never under the internal authority, which is the only one yet: a browser that does not trust it would be locked out, and `localhost`
-    // is shared with everything else on a developer's machine.
-    headers.remove(header::STRICT_TRANSPORT_SECURITY);
-}
-
-/// The address at the upstream for a client's target.
-pub fn upstream_uri(target: &Uri, upstream: &str) -> Result<Uri, Refusal> {
-    let path = target
+/// The target as it goes to the upstream: path and query alone.
+pub fn upstream_target(target: &Uri) -> Uri {
+    target
         .path_and_query()
-        .map_or("/", |target| target.as_str());
-    Uri::builder()
-        .scheme("http")
-        .authority(upstream)
-        .path_and_query(path)
-        .build()
-        .map_err(|_| Refusal::Target)
+        .map_or_else(Uri::default, |target| Uri::from(target.clone()))
 }
 
 /// A path that Mattermost answers in JSON.
@@ -199,7 +203,8 @@ pub fn decoded(path: &str) -> String {
     decoded + rest
 }
 
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
+/// What concerns one connection does not go on to the next.
+pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -226,19 +231,10 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|part| part.trim().eq_ignore_ascii_case(token))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::Request;
+    use hyper::{Request, Version};
 
     fn parts(
         build: impl FnOnce(hyper::http::request::Builder) -> hyper::http::request::Builder,
@@ -248,8 +244,9 @@ mod tests {
 
     #[test]
     fn the_host_is_the_only_one_named() {
-        let host =
-            |request: &Parts| assess_host(request).map(|host| host.to_str().unwrap().to_owned());
+        let host = |request: &Parts| {
+            assess_host(request, None).map(|host| host.to_str().unwrap().to_owned())
+        };
         assert_eq!(
             host(&parts(|r| r.uri("/").header("host", "Chat:8443"))).unwrap(),
             "Chat:8443"
@@ -312,7 +309,6 @@ mod tests {
             &mut request.headers,
             HeaderValue::from_static("h:1"),
             "9.9.9.9".parse().unwrap(),
-            false,
         );
         let mut seen: Vec<(String, String)> = request
             .headers
@@ -341,69 +337,64 @@ mod tests {
             &mut request.headers,
             HeaderValue::from_static("h"),
             "::1".parse().unwrap(),
-            false,
         );
         let cookies: Vec<_> = request.headers.get_all("cookie").iter().collect();
         assert_eq!(cookies, ["a=1; b=2; c=3"]);
     }
 
     #[test]
-    fn only_a_websocket_may_upgrade() {
-        let upgrade = |value: &str| {
-            parts(|r| {
-                r.header("connection", "keep-alive, Upgrade")
-                    .header("upgrade", value)
-            })
-        };
-        assert!(is_websocket(&upgrade("WebSocket")));
-        assert!(!is_websocket(&upgrade("h2c")));
-        assert!(!is_websocket(&parts(|r| r.header("upgrade", "websocket"))));
-        let mut request = upgrade("h2c");
-        rewrite_request(
-            &mut request.headers,
-            HeaderValue::from_static("h"),
-            "::1".parse().unwrap(),
-            false,
+    fn a_host_is_a_name_or_an_address() {
+        for host in ["a@b", "a/b", "a b", "a,b", "a?b", "h\u{e9}"] {
+            let mut request = parts(|r| r.uri("/"));
+            request
+                .headers
+                .insert("host", HeaderValue::from_bytes(host.as_bytes()).unwrap());
+            assert_eq!(assess_host(&request, None), Err(Refusal::Host), "{host}");
+        }
+        let named = parts(|r| r.version(Version::HTTP_2).uri("https://me@chat/"));
+        assert_eq!(assess_host(&named, None), Err(Refusal::Host));
+        let plain = parts(|r| r.uri("http://chat/").header("host", "chat"));
+        assert_eq!(assess_host(&plain, None), Err(Refusal::Scheme));
+        let socket = parts(|r| r.method("CONNECT").uri("https://chat/api/v4/websocket"));
+        assert_eq!(
+            assess_host(&socket, Some(Opening::Connect)).unwrap(),
+            "chat"
         );
-        assert!(
-            !request.headers.contains_key("upgrade") && !request.headers.contains_key("connection")
-        );
-        let mut request = upgrade("websocket");
-        rewrite_request(
-            &mut request.headers,
-            HeaderValue::from_static("h"),
-            "::1".parse().unwrap(),
-            true,
-        );
-        assert_eq!(request.headers["upgrade"], "websocket");
     }
 
     #[test]
-    fn answers_get_the_headers_that_browsers_need() {
-        let mut headers = HeaderMap::new();
-        headers.insert("permissions-policy", HeaderValue::from_static(""));
-        headers.insert("server", HeaderValue::from_static("x"));
-        headers.insert(
-            "content-security-policy",
-            HeaderValue::from_static("frame-ancestors 'self'"),
-        );
-        headers.insert(
-            "strict-transport-security",
-            HeaderValue::from_static("max-age=1"),
-        );
-        headers.insert("transfer-encoding", HeaderValue::from_static("chunked"));
-        rewrite_response(&mut headers, false);
-        assert_eq!(headers.get_all("permissions-policy").iter().count(), 1);
-        assert!(
-            !headers["permissions-policy"]
-                .to_str()
-                .unwrap()
-                .contains("clipboard")
-        );
-        assert_eq!(headers.get_all("content-security-policy").iter().count(), 2);
-        assert_eq!(headers["x-content-type-options"], "nosniff");
-        for gone in ["server", "transfer-encoding", "strict-transport-security"] {
-            assert!(!headers.contains_key(gone), "{gone}");
+    fn the_site_is_its_name_with_its_port() {
+        let is = |site: &str, host: &'static str| {
+            is_for_site(&HeaderValue::from_static(host), &Site::parse(site).unwrap())
+        };
+        assert!(is("https://chat.example.org", "Chat.Example.ORG"));
+        assert!(is("https://chat.example.org", "chat.example.org:443"));
+        assert!(is("https://chat:8443", "chat:8443"));
+        assert!(is("https://[fd00::1]", "[fd00::1]:443"));
+        for other in ["chat:443", "chat", "chat:84430", "chat:8443.", "chat.:8443"] {
+            assert!(!is("https://chat:8443", other), "{other}");
+        }
+        assert!(!is("https://chat.example.org", "10.0.0.1"));
+        assert!(is_for_any_host("/ca.crt") && is_for_any_host("/.well-known/acme-challenge/x"));
+        assert!(!is_for_any_host("/") && !is_for_any_host("/cable"));
+    }
+
+    #[test]
+    fn the_server_does_not_replace_itself_in_any_spelling() {
+        for path in [
+            "/api/v4/upgrade_to_enterprise",
+            "/api/v4/upgrade_to_enterprise/status",
+            "/api/v4/upgrade%5fto_enterprise",
+            "//api//v4/upgrade_to_enterprise/",
+        ] {
+            assert!(is_self_upgrade(path), "{path}");
+        }
+        for path in [
+            "/api/v4/users",
+            "/team/upgrade_to_enterprise",
+            "/api/v4/files/upgrade_to_enterprise",
+        ] {
+            assert!(!is_self_upgrade(path), "{path}");
         }
     }
 

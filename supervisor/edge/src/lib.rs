@@ -43,10 +43,10 @@ use tokio::task::JoinSet;
 
 use crate::admission::Admission;
 use crate::connections::Connections;
-use crate::life::Life;
-pub use crate::listen::Inherited;
 use crate::guard::per_client::PerClient;
 pub use crate::guard::proxy_protocol;
+use crate::life::Life;
+pub use crate::listen::Inherited;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::own::Own;
@@ -83,7 +83,9 @@ pub enum EdgeError {
     #[error("failed to copy a listening socket")]
     Descriptors { source: std::io::Error },
     #[error("a part of the edge has ended by itself")]
-    Part { source: Option<tokio::task::JoinError> },
+    Part {
+        source: Option<tokio::task::JoinError>,
+    },
 }
 
 /// Runs until SIGTERM or SIGINT, or until its successor serves, and returns after the drain.

@@ -132,7 +132,11 @@ async fn finished(
     successor: &mut Option<JoinHandle<std::io::Result<()>>>,
 ) -> Option<std::io::Result<()>> {
     match successor {
-        Some(handle) => Some(handle.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))),
+        Some(handle) => Some(
+            handle
+                .await
+                .unwrap_or_else(|error| Err(std::io::Error::other(error))),
+        ),
         None => std::future::pending().await,
     }
 }

@@ -124,7 +124,11 @@ impl Reload {
                 restart_for: Vec::new(),
             },
         };
-        if let Some(error) = told.error.as_ref().filter(|_| self.told.as_ref() != Some(&told)) {
+        if let Some(error) = told
+            .error
+            .as_ref()
+            .filter(|_| self.told.as_ref() != Some(&told))
+        {
             self.metrics.refused_reloads.inc();
             let details = json!({ "error": error });
             let message = "the new settings were refused; the former ones hold";
@@ -168,7 +172,8 @@ impl Reload {
         let written = durable::write(&path, report.to_string().as_bytes(), 0o644, None);
         if let Err(error) = written {
             let details = json!({ "error": chain(&error) });
-            self.log.event("warn", "failed to report about the settings", details);
+            self.log
+                .event("warn", "failed to report about the settings", details);
         }
         self.told = Some(told);
     }

@@ -11,21 +11,27 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::server::ResolvesServerCert;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use crate::body::Answer;
 use crate::connections::{Client, Connections, Door, Place};
-use crate::drain::Drain;
+use crate::drain::{Drain, Ending};
+use crate::framing::Checked;
+use crate::guard::per_client::{self, PerClient};
+use crate::guard::{self, allow, refusal};
 use crate::listen::prepare;
 use crate::log::Log;
 use crate::metrics::{Handshake, Metrics};
 use crate::proxy::{ClientBody, Proxy};
 use crate::reload::Current;
 use crate::settings::Limits;
-use crate::tls::serving::Serving;
+use crate::tls::challenges::ACME_TLS;
+use crate::tls::serving::{Serving, Source};
 
 /// HTTP/2: requests at once on one connection, and bytes a client may send ahead on one stream and on all of them.
 const MAX_STREAMS: u32 = 128;
@@ -35,12 +41,12 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1.
-pub fn tls(serving: Arc<Serving>) -> Result<TlsAcceptor, rustls::Error> {
+pub fn tls(serving: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(serving);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ACME_TLS.to_vec()];
     // Resumption by tickets: nothing is remembered for a client that never returns.
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
@@ -55,6 +61,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub drain: Drain,
     pub connections: Connections,
+    pub clients: PerClient,
+    pub serving: Arc<Serving>,
 }
 
 struct Guest {
@@ -71,7 +79,7 @@ impl Context {
         let mut full = false;
         loop {
             let accepted = tokio::select! {
-                () = self.drain.begun() => return None,
+                _ending = self.drain.begun() => return None,
                 accepted = listener.accept() => accepted,
             };
             let (stream, peer) = match accepted {
@@ -113,6 +121,21 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Whose connection it is, and its share; None if it is to be closed or the edge stops.
+    async fn identify(
+        &mut self,
+        stream: &mut TcpStream,
+        peer: IpAddr,
+    ) -> Option<(IpAddr, Option<per_client::Place>)> {
+        let settings = self.settings.load();
+        tokio::select! {
+            () = self.drain.stopping() => None,
+            identified = guard::identify(stream, peer, &settings, &self.clients, &self.log) => identified,
+        }
+    }
+}
+
 fn http1(limits: &Limits) -> hyper::server::conn::http1::Builder {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
@@ -134,7 +157,9 @@ fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<TokioExecutor> 
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(Duration::from_secs(60))
-        .keep_alive_timeout(limits.header());
+        .keep_alive_timeout(limits.header())
+        // WebSockets (RFC 8441).
+        .enable_connect_protocol();
     builder
 }
 
@@ -146,19 +171,24 @@ pub async fn serve_https(
     proxy: Arc<Proxy>,
 ) {
     while let Some(guest) = context.next(&listener).await {
-        let (tls, proxy, context) = (tls.clone(), Arc::clone(&proxy), context.clone());
+        let (tls, proxy, mut context) = (tls.clone(), Arc::clone(&proxy), context.clone());
         tokio::spawn(async move {
             let Guest {
-                stream,
+                mut stream,
                 address,
                 place,
                 limits,
             } = guest;
+            let Some((address, share)) = context.identify(&mut stream, address).await else {
+                return;
+            };
             let client = Client {
                 address,
                 door: Door::Public,
                 tls: "",
+                trusted: false,
                 _place: place,
+                _share: share,
             };
             serve_tls(context, &limits, client, stream, tls, proxy).await;
         });
@@ -176,8 +206,9 @@ pub async fn serve_tls<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let source_before = context.serving.source();
     let handshake = tokio::select! {
-        () = context.drain.begun() => return,
+        () = context.drain.stopping() => return,
         handshake = tokio::time::timeout(limits.header(), tls.accept(stream)) => handshake,
     };
     let stream = match handshake {
@@ -193,23 +224,29 @@ pub async fn serve_tls<IO>(
     };
     context.metrics.handshake(version);
     client.tls = name;
+    // Where the certificate changed during the handshake, the lesser of the two counts.
+    client.trusted = source_before.min(context.serving.source()) >= Some(Source::Static);
+    if session.alpn_protocol() == Some(ACME_TLS) {
+        // The certificate was all that was asked for (RFC 8737 section 3).
+        return;
+    }
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let client = Arc::new(client);
     let service = service_fn(move |request: Request<Incoming>| {
         let (proxy, client) = (Arc::clone(&proxy), Arc::clone(&client));
-        async move { Ok::<_, Infallible>(proxy.serve(&client, request).await) }
+        async move { Ok::<_, Infallible>(proxy.serve::<IO>(&client, request).await) }
     });
-    let io = TokioIo::new(stream);
     if is_http2 {
-        let connection = http2(limits).serve_connection(io, service);
+        let connection = http2(limits).serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             // How a connection ended is told by its requests' lines.
             _ended = connection.as_mut() => return,
-            () = context.drain.begun() => connection.as_mut().graceful_shutdown(),
+            _ending = context.drain.begun() => connection.as_mut().graceful_shutdown(),
         }
         connection.await.ok();
     } else {
+        let io = TokioIo::new(Checked::new(stream));
         run_http1(&mut context, limits, io, service).await;
     }
 }
@@ -224,15 +261,24 @@ pub async fn serve_http(
         let (redirect, mut context) = (Arc::clone(&redirect), context.clone());
         tokio::spawn(async move {
             let Guest {
-                stream,
+                mut stream,
+                address,
                 place: _held,
                 limits,
-                ..
             } = guest;
+            let Some((address, _share)) = context.identify(&mut stream, address).await else {
+                return;
+            };
+            let settings = context.settings.clone();
             let service = service_fn(move |request: Request<Incoming>| {
-                let response = redirect
-                    .answer(&request)
-                    .map(|body| Answer::own(body, None));
+                let access = &settings.load().access;
+                let (path, headers) = (request.uri().path(), request.headers());
+                let client = guard::address::of_request(address, headers, &access.trusted_proxies);
+                let response = match allow::assess_plain(access, client, path) {
+                    Ok(()) => redirect.answer(&request),
+                    Err(denied) => refusal::denied(denied, client, path, headers, ""),
+                };
+                let response = response.map(|body| Answer::own(body, None));
                 async move { Ok::<Response<ClientBody>, Infallible>(response) }
             });
             run_http1(&mut context, &limits, TokioIo::new(stream), service).await;
@@ -251,12 +297,28 @@ where
         > + Send,
     F: Future<Output = Result<Response<ClientBody>, Infallible>> + Send,
 {
+    let asked = Notify::new();
+    let service = service_fn(|request| {
+        // Kept for whoever looks later.
+        asked.notify_one();
+        service.call(request)
+    });
     let connection = http1(limits).serve_connection(io, service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    tokio::select! {
+    let ending = tokio::select! {
         _ended = connection.as_mut() => return,
-        () = context.drain.begun() => connection.as_mut().graceful_shutdown(),
+        ending = context.drain.begun() => ending,
+    };
+    if ending == Ending::HandedOver {
+        // Who has just come in is about to ask: what was accepted here is answered here.
+        tokio::select! {
+            _ended = connection.as_mut() => return,
+            () = asked.notified() => {}
+            () = context.drain.stopping() => {}
+            () = tokio::time::sleep(limits.header()) => {}
+        }
     }
+    connection.as_mut().graceful_shutdown();
     connection.await.ok();
 }
 

@@ -249,7 +249,7 @@ pub struct Access {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Login {
-    /// Failures of one address for one log-in id.
+    /// Failures of one address for one log-in id. An account has two, a name and an e-mail address, and Mattermost locks it after ten.
     pub failures_per_account: u32,
     /// Failures of one address for all: 300 people may sit behind it.
     pub failures_per_address: u32,
@@ -259,7 +259,7 @@ pub struct Login {
 impl Default for Login {
     fn default() -> Self {
         Self {
-            failures_per_account: 5,
+            failures_per_account: 4,
             failures_per_address: 100,
             window_seconds: 600,
         }
@@ -483,6 +483,35 @@ standin = false
         assert_eq!(settings.addresses.len(), 2);
         assert_eq!(settings.limits, Limits::default());
         assert_eq!(settings.tls, Tls::default());
+    }
+
+    /// What the appliance renders with every key set, and with none.
+    #[test]
+    fn the_appliance_s_own_files_are_understood() {
+        let plain = parse(include_str!("../../core/src/render/golden/edge.toml")).unwrap();
+        assert_eq!(plain.tls.mode, Mode::Internal);
+        assert_eq!(plain.headers, Headers::default());
+        assert_eq!(plain.access, Access::default());
+        assert_eq!(plain.login, Login::default());
+        let whole = parse(include_str!("../../core/src/render/golden/whole-edge.toml")).unwrap();
+        assert_eq!(whole.tls.mode, Mode::Acme);
+        assert_eq!(whole.tls.acme.challenges, [Challenge::Dns]);
+        assert_eq!(whole.tls.acme.external_account.as_deref(), Some("kid-1"));
+        assert!(whole.tls.acme.authority.is_some() && whole.tls.acme.dns.is_some());
+        assert_eq!(whole.headers.csp, Csp::Strict);
+        assert!(whole.access.proxy_protocol);
+        assert_eq!(whole.access.trusted_proxies.len(), 2);
+        assert_eq!(whole.limits.body_bytes, 251 * 1024 * 1024);
+        let secrets: Secrets = toml::from_str(include_str!(
+            "../../core/src/render/golden/whole-edge-secrets.toml"
+        ))
+        .unwrap();
+        assert!(
+            secrets
+                .static_key
+                .is_some_and(|key| key.starts_with("-----BEGIN PRIVATE KEY"))
+        );
+        assert!(secrets.external_account_hmac.is_some() && secrets.dns_key.is_some());
     }
 
     #[test]

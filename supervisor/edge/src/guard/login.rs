@@ -12,7 +12,7 @@ use super::address::group;
 use crate::settings::Login;
 
 /// Bytes of a log-in's body. What clients send are a few hundred.
-pub const BODY_LIMIT: usize = 64 * 1024;
+pub const BODY_LIMIT: u64 = 64 * 1024;
 /// What is remembered at most, of addresses and of accounts each: 4 MiB.
 const REMEMBERED: usize = 32 * 1024;
 

@@ -164,11 +164,20 @@ pub fn read_authority(certificate_pem: &str, key_pem: &str) -> Result<Authority,
     let issuer =
         Issuer::from_ca_cert_der(&der, key).map_err(|_| CertificateError::NotACertificate)?;
     Ok(Authority {
-        pem: certificate_pem.to_owned(),
+        pem: certificate_alone(certificate_pem).ok_or(CertificateError::NotACertificate)?,
         der,
         constraints,
         issuer,
     })
+}
+
+/// The certificate's part of a file that may hold its key too: what is published must never hold that.
+fn certificate_alone(pem: &str) -> Option<String> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let (_, rest) = pem.split_once(BEGIN)?;
+    let (inside, _) = rest.split_once(END)?;
+    Some(format!("{BEGIN}{inside}{END}\n"))
 }
 
 /// A new key and certificate for the server, valid from a day ago.

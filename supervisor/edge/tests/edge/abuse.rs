@@ -17,7 +17,7 @@ fn conflicting_lengths_never_make_a_second_request() {
     let upstream = Upstream::start();
     let place = Place::new(upstream.address);
     let edge = place.start_open();
-    let smuggled = "0\r\n\r\nGET /headers?smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let smuggled = "0\r\n\r\nGET /headers?smuggled HTTP/1.1\r\nHost: localhost:8443\r\n\r\n";
     let lengths = [
         format!(
             "Content-Length: {}\r\nTransfer-Encoding: chunked\r\n",
@@ -31,7 +31,7 @@ fn conflicting_lengths_never_make_a_second_request() {
     for framing in lengths {
         let mut stream = raw(edge.https(), &place.ca_pem(), "localhost").unwrap();
         let request =
-            format!("POST /headers HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n{smuggled}");
+            format!("POST /headers HTTP/1.1\r\nHost: localhost:8443\r\n{framing}\r\n{smuggled}");
         // RFC 9112 section 6.1: the chunks count, and the connection ends after the answer.
         let answer = exchange(&mut stream, &request);
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
@@ -53,18 +53,18 @@ fn malformed_requests_are_refused_and_never_forwarded() {
     let place = Place::new(upstream.address);
     let edge = place.start_open();
     for request in [
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 6\r\n\r\nhello!",
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello",
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n folded\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: localhost:8443\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        "POST / HTTP/1.1\r\nHost: localhost:8443\r\nContent-Length: 5, 6\r\n\r\nhello!",
+        "POST / HTTP/1.1\r\nHost: localhost:8443\r\nContent-Length: +5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: localhost:8443\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: localhost:8443\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.0\r\nHost: localhost:8443\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost:8443\r\nX: 1\r\n folded\r\n\r\n",
         "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
         "GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n",
-        "GET https://b/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-        "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost:8443\r\nHost: b\r\nConnection: close\r\n\r\n",
+        "GET https://b/ HTTP/1.1\r\nHost: localhost:8443\r\nConnection: close\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: localhost:8443\r\nConnection: close\r\n\r\n",
     ] {
         let mut stream = raw(edge.https(), &place.ca_pem(), "localhost").unwrap();
         let answer = exchange(&mut stream, request);
@@ -88,7 +88,7 @@ fn a_body_with_bad_chunks_never_arrives_whole() {
     let place = Place::new(upstream.address);
     let edge = place.start_open();
     let mut stream = raw(edge.https(), &place.ca_pem(), "localhost").unwrap();
-    let request = "POST /count HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX\r\n0\r\n\r\n";
+    let request = "POST /count HTTP/1.1\r\nHost: localhost:8443\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX\r\n0\r\n\r\n";
     let answer = exchange(&mut stream, request);
     assert!(
         !answer.contains("\"total\":5") || !answer.starts_with("HTTP/1.1 200"),
@@ -107,7 +107,7 @@ fn too_many_or_too_large_headers_are_refused() {
         let mut stream = raw(edge.https(), &place.ca_pem(), "localhost").unwrap();
         let answer = exchange(
             &mut stream,
-            &format!("GET /page HTTP/1.1\r\nHost: a\r\n{headers}\r\n"),
+            &format!("GET /page HTTP/1.1\r\nHost: localhost:8443\r\n{headers}\r\n"),
         );
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     }
@@ -153,7 +153,7 @@ fn a_body_that_stops_coming_is_given_up() {
     let mut stream = raw(edge.https(), &place.ca_pem(), "localhost").unwrap();
     let answer = exchange(
         &mut stream,
-        "POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhello",
+        "POST /count HTTP/1.1\r\nHost: localhost:8443\r\nContent-Length: 100\r\n\r\nhello",
     );
     assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
@@ -171,7 +171,7 @@ fn connections_beyond_the_limit_are_closed_and_those_within_it_live() {
     edge.wait_log(|line| line["limit"] == 2);
     let answer = exchange(
         &mut second,
-        "GET /page HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "GET /page HTTP/1.1\r\nHost: localhost:8443\r\nConnection: close\r\n\r\n",
     );
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     drop((first, second));
@@ -207,9 +207,9 @@ fn a_log_that_nobody_reads_stops_nothing() {
     let (address, ca) = (edge.https(), place.ca_pem());
     edge.pause_reading(|| {
         let long = format!("/page/{}", "x".repeat(400));
-        let request = format!("GET {long} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(2000);
+        let request = format!("GET {long} HTTP/1.1\r\nHost: localhost:8443\r\n\r\n").repeat(2000);
         let mut stream = raw(address, &ca, "localhost").unwrap();
-        let end = "GET /page HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let end = "GET /page HTTP/1.1\r\nHost: localhost:8443\r\nConnection: close\r\n\r\n";
         let answer = exchange(&mut stream, &(request + end));
         assert_eq!(answer.matches("HTTP/1.1 404 ").count(), 2000);
     });

@@ -56,7 +56,11 @@ fn a_request_that_never_ends_is_cut_off_at_the_limit() {
     place.extra = "[limits]\ndrain_seconds = 1".to_owned();
     let edge = place.start_open();
     let mut stream = raw(edge.https(), &place.ca_pem(), "localhost").unwrap();
-    std::io::Write::write_all(&mut stream, b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    std::io::Write::write_all(
+        &mut stream,
+        b"GET /hang HTTP/1.1\r\nHost: localhost:8443\r\n\r\n",
+    )
+    .unwrap();
     upstream.wait_hanging();
     edge.terminate();
     let (status, output) = edge.wait_exit();
