@@ -112,12 +112,21 @@ impl Failure {
 
     /// The authority is busy or has had enough: its Retry-After counts.
     pub fn asks_for_patience(&self) -> bool {
-        matches!(self, Self::Refused { status: 429 | 503, .. })
+        matches!(
+            self,
+            Self::Refused {
+                status: 429 | 503,
+                ..
+            }
+        )
     }
 
     /// Another way to prove the name may work.
     pub fn is_about_the_challenge(&self) -> bool {
-        matches!(self, Self::NotProved { .. } | Self::NotOffered { .. } | Self::Dns(_))
+        matches!(
+            self,
+            Self::NotProved { .. } | Self::NotOffered { .. } | Self::Dns(_)
+        )
     }
 }
 

@@ -79,7 +79,11 @@ impl Zones {
             "hmac-sha256" => TsigAlgorithm::HmacSha256,
             "hmac-sha384" => TsigAlgorithm::HmacSha384,
             "hmac-sha512" => TsigAlgorithm::HmacSha512,
-            _ => return Err(DnsError::Settings { what: "key_algorithm" }),
+            _ => {
+                return Err(DnsError::Settings {
+                    what: "key_algorithm",
+                });
+            }
         };
         let key = base64::engine::general_purpose::STANDARD
             .decode(key.trim())
@@ -107,8 +111,11 @@ impl Zones {
             owner,
             value: value.to_owned(),
         };
-        self.update(&placed, append(record(&placed), placed.zone.clone(), false, false))
-            .await?;
+        self.update(
+            &placed,
+            append(record(&placed), placed.zone.clone(), false, false),
+        )
+        .await?;
         self.wait_until_spread(&placed).await;
         Ok(placed)
     }

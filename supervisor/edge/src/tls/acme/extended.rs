@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use instant_acme::{
     Account as Registered, AccountCredentials, AuthorizationStatus, CertificateIdentifier,
-    ChallengeType, Error, ExternalAccountKey, Identifier, NewAccount, NewOrder,
-    Order as Placed, OrderStatus, RetryPolicy,
+    ChallengeType, Error, ExternalAccountKey, Identifier, NewAccount, NewOrder, Order as Placed,
+    OrderStatus, RetryPolicy,
 };
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};

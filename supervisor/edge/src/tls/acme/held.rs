@@ -60,10 +60,14 @@ fn read_leaf(der: &[u8]) -> Option<(Life, Vec<String>)> {
         not_after: parsed.validity().not_after.timestamp(),
     };
     let extension = parsed.subject_alternative_name().ok()??;
-    let names = extension.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        _ => None,
-    });
+    let names = extension
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        });
     Some((life, names.collect()))
 }
 

@@ -96,11 +96,14 @@ impl Wanted {
             digest.update(secret.as_deref().unwrap_or_default());
             digest.update([0]);
         }
-        digest.finalize().iter().fold(String::new(), |mut text, byte| {
-            // Writing into a string does not fail.
-            write!(text, "{byte:02x}").ok();
-            text
-        })
+        digest
+            .finalize()
+            .iter()
+            .fold(String::new(), |mut text, byte| {
+                // Writing into a string does not fail.
+                write!(text, "{byte:02x}").ok();
+                text
+            })
     }
 }
 
@@ -208,7 +211,10 @@ impl Acme {
             window: self.window.filter(|_| usable.is_some()),
             attempts: &self.record.attempts,
             // Before there is a certificate, differs between machines all the same: their names differ.
-            chance: usable.map_or_else(|| chance(self.record.wanted.as_bytes()), |held| chance(&held.leaf)),
+            chance: usable.map_or_else(
+                || chance(self.record.wanted.as_bytes()),
+                |held| chance(&held.leaf),
+            ),
         })
     }
 
@@ -275,7 +281,11 @@ impl Acme {
             Ok(held) => {
                 // A certificate's window is its own.
                 (self.window, self.window_at) = (None, 0);
-                self.unsaved = self.cache.write_pair(&held.pair).err().map(|error| chain(&error));
+                self.unsaved = self
+                    .cache
+                    .write_pair(&held.pair)
+                    .err()
+                    .map(|error| chain(&error));
                 self.held = Some(held);
                 self.record.attempts.failures = 0;
                 self.record.error = None;

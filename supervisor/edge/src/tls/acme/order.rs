@@ -40,7 +40,11 @@ pub async fn place(
     replaces: Option<&[u8]>,
 ) -> Outcome {
     let list = &wanted.acme.challenges;
-    let tries = if record.attempts.failures == 0 { list.len() } else { 1 };
+    let tries = if record.attempts.failures == 0 {
+        list.len()
+    } else {
+        1
+    };
     let mut next = record.challenge;
     let mut result = Err(Failed::from(Failure::Settings {
         what: "an empty list of challenges",
@@ -51,7 +55,9 @@ pub async fn place(
         };
         result = place_one(wanted, cache, challenges, record, *challenge, replaces).await;
         match &result {
-            Err(failed) if failed.failure.is_about_the_challenge() => next = (next + 1) % list.len(),
+            Err(failed) if failed.failure.is_about_the_challenge() => {
+                next = (next + 1) % list.len()
+            }
             _ => break,
         }
     }

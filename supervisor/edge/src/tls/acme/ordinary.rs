@@ -192,6 +192,13 @@ impl Ordinary {
         if let AcmeError::HttpRequest(refused) = &error
             && let Some((status, problem)) = parse_refusal(&refused.to_string())
         {
+            // A gateway's error page is no word of the authority's, but 429 and 503 mean the same from anybody.
+            if problem.r#type.is_none() && !matches!(status, 429 | 503) {
+                return Failure::Unreachable {
+                    directory: self.directory.clone(),
+                    source: format!("it answers with the status {status}").into(),
+                };
+            }
             return Failure::Refused {
                 what,
                 kind: kind(problem.r#type.as_deref()),
@@ -201,7 +208,8 @@ impl Ordinary {
         }
         Failure::Unreachable {
             directory: self.directory.clone(),
-            source: Box::new(error),
+            // Its text holds its cause's already.
+            source: error.to_string().into(),
         }
     }
 }

@@ -65,9 +65,8 @@ impl Proofs {
     /// Takes all of them away again. What cannot be taken out of the DNS harms nobody: its token is used up.
     pub async fn clear(&self) {
         self.challenges.clear();
-        let placed = std::mem::take(
-            &mut *self.placed.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        let placed =
+            std::mem::take(&mut *self.placed.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(zones) = &self.zones {
             for record in placed {
                 drop(zones.remove(record).await);

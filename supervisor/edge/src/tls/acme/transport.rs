@@ -33,11 +33,10 @@ pub fn trust(authority: Option<&str>) -> Result<Arc<ClientConfig>, Failure> {
     let pem = match authority {
         Some(pem) => pem,
         None => {
-            public = std::fs::read_to_string(PUBLIC_AUTHORITIES).map_err(|error| {
-                Failure::Trust {
+            public =
+                std::fs::read_to_string(PUBLIC_AUTHORITIES).map_err(|error| Failure::Trust {
                     why: format!("failed to read {PUBLIC_AUTHORITIES}: {error}"),
-                }
-            })?;
+                })?;
             &public
         }
     };
