@@ -50,7 +50,7 @@ pub struct Allow {
 /// `[edge.login]`: failed log-ins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// Of one address for one log-in id. Mattermost locks an account after ten.
+    /// Of one address for one log-in id. An account has two, a name and an e-mail address, and Mattermost locks it after ten.
     pub failures_per_account: u64,
     /// Of one address for all: 300 people may sit behind it.
     pub failures_per_address: u64,
@@ -98,7 +98,7 @@ impl Default for Edge {
 impl Default for Login {
     fn default() -> Self {
         Self {
-            failures_per_account: 5,
+            failures_per_account: 4,
             failures_per_address: 100,
             window_seconds: 600,
         }

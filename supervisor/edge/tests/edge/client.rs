@@ -58,6 +58,15 @@ pub fn raw_with(
 ) -> std::io::Result<TlsStream> {
     let tcp = TcpStream::connect(address)?;
     tcp.set_read_timeout(Some(Duration::from_secs(60)))?;
+    tls_over(tcp, config, name)
+}
+
+/// TLS on a connection that is there already.
+pub fn tls_over(
+    tcp: TcpStream,
+    config: Arc<ClientConfig>,
+    name: &'static str,
+) -> std::io::Result<TlsStream> {
     let session = ClientConnection::new(config, ServerName::try_from(name).unwrap()).unwrap();
     let mut stream = StreamOwned::new(session, tcp);
     while stream.conn.is_handshaking() {

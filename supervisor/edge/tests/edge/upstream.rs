@@ -24,6 +24,8 @@ type Hook = Box<dyn Fn() + Send>;
 /// What the upstream does, changed by tests at any time.
 pub struct Behaviour {
     pub login_status: u16,
+    /// The body of the last log-in.
+    pub login_body: Bytes,
     pub ping_status: u16,
     /// Runs when a log-in has arrived, before it is answered.
     pub on_login: Option<Hook>,
@@ -58,6 +60,7 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let behaviour = Arc::new(Mutex::new(Behaviour {
             login_status: 200,
+            login_body: Bytes::new(),
             ping_status: 200,
             on_login: None,
             seen: Vec::new(),
@@ -124,7 +127,9 @@ async fn answer(
     let path = request.uri().path().to_owned();
     match (request.method().clone(), path.as_str()) {
         (Method::POST, "/api/v4/users/login") => {
-            let behaviour = shared.behaviour.lock().unwrap();
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let mut behaviour = shared.behaviour.lock().unwrap();
+            behaviour.login_body = body;
             if let Some(hook) = &behaviour.on_login {
                 hook();
             }
@@ -188,13 +193,17 @@ async fn answer(
                     "frame-ancestors 'self' ; script-src 'self'",
                 ),
                 ("x-powered-by", "secret"),
+                ("x-request-id", "from-mattermost"),
             ] {
                 response.headers_mut().insert(name, value.parse().unwrap());
             }
             response
         }
-        (Method::GET, "/api/v4/websocket") => {
-            let key = request.headers()["sec-websocket-key"].as_bytes().to_owned();
+        (Method::GET, "/api/v4/websocket" | "/wrong-accept") => {
+            let mut key = request.headers()["sec-websocket-key"].as_bytes().to_owned();
+            if path == "/wrong-accept" {
+                key.reverse();
+            }
             let upgraded = hyper::upgrade::on(request);
             tokio::spawn(async move {
                 if let Ok(upgraded) = upgraded.await {
