@@ -59,6 +59,7 @@ places! {
     probe_credentials = "run/atalaya/probe/credentials.json";
     /// The internal authority's certificate, where the edge puts it.
     edge_ca = "run/atalaya-edge/ca.crt";
+    probe_socket = "run/atalaya-edge/probe.sock";
     /// Bound from `/data/gen/1/release`.
     mattermost_json = "var/lib/atalaya-release/mattermost.json";
 

@@ -37,7 +37,8 @@ pub(super) fn keep(places: &Places, credentials: &Credentials) -> Result<()> {
     Ok(durable::write(&places.probe_json(), &text, 0o400, None)?)
 }
 
-/// Writes what atalayad gives to `atalaya-probe --credentials`. It goes to this machine's own edge, whatever the site's name resolves to.
+/// Writes what atalayad gives to `atalaya-probe --credentials`. It goes to this machine's own edge by the
+/// door that is the probe's alone, open while users are kept out.
 pub(super) fn publish(places: &Places) -> Result<()> {
     let Credentials {
         username,
@@ -53,7 +54,7 @@ pub(super) fn publish(places: &Places) -> Result<()> {
         "team": team,
         "channel": channel,
         "site": site(places)?,
-        "connect": "127.0.0.1:443",
+        "connect": places.probe_socket(),
         "ca": places.edge_ca(),
     });
     // Strings: it cannot fail.

@@ -25,16 +25,20 @@ impl Client {
     }
 
     pub fn get(&self, path: &str) -> Result<Value> {
-        self.ask("GET", path)
+        self.ask("GET", path, None)
     }
 
     pub fn post(&self, path: &str) -> Result<Value> {
-        self.ask("POST", path)
+        self.ask("POST", path, None)
+    }
+
+    pub fn post_json(&self, path: &str, body: &Value) -> Result<Value> {
+        self.ask("POST", path, Some(body))
     }
 
     /// Hands every line of the answer to `each`, as it comes, until that has had enough (false).
     pub fn stream(&self, path: &str, mut each: impl FnMut(&str) -> bool) -> Result<()> {
-        let mut body = self.send("GET", path)?;
+        let mut body = self.send("GET", path, None)?;
         let mut line = Vec::new();
         loop {
             line.clear();
@@ -51,16 +55,21 @@ impl Client {
         }
     }
 
-    fn ask(&self, method: &str, path: &str) -> Result<Value> {
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let mut text = String::new();
-        self.send(method, path)?
+        self.send(method, path, body)?
             .read_to_string(&mut text)
             .context("failed to read the answer")?;
         serde_json::from_str(&text).context("failed to understand the answer")
     }
 
     /// The body of an answer that is not a refusal.
-    fn send(&self, method: &str, path: &str) -> Result<BufReader<UnixStream>> {
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<BufReader<UnixStream>> {
         let mut stream = UnixStream::connect(&self.socket).with_context(|| {
             format!(
                 "The supervisor does not answer on {}. The services run on without it and no data is touched. Try again \
@@ -69,7 +78,11 @@ impl Client {
             )
         })?;
         // HTTP/1.0: the answer ends with the connection, and is never in chunks.
-        let request = format!("{method} {path} HTTP/1.0\r\nHost: atalaya\r\n\r\n");
+        let body = body.map(ToString::to_string).unwrap_or_default();
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: atalaya\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         stream
             .write_all(request.as_bytes())
             .context("failed to send the request")?;

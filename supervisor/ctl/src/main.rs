@@ -72,6 +72,11 @@ enum Command {
         #[command(subcommand)]
         command: SupervisorCommand,
     },
+    /// Keep users out for a while, with a page that says so.
+    Maintenance {
+        #[command(subcommand)]
+        command: MaintenanceCommand,
+    },
     /// Log in and post as a user would, and tell how it went.
     Probe,
     /// Stop all services in order and start the machine again.
@@ -110,6 +115,20 @@ enum UnitCommand {
     Reload { name: String },
     /// Forget its failures. Starts nothing.
     Reset { name: String },
+}
+
+#[derive(Subcommand)]
+enum MaintenanceCommand {
+    /// Users see the maintenance page, until it is switched off, reboots included. Services run on.
+    On {
+        /// One line that users read on the page.
+        #[arg(short, long, default_value = "")]
+        message: String,
+    },
+    /// Users come in again.
+    Off,
+    /// Whether users are kept out, since when, and what they are told.
+    Status,
 }
 
 #[derive(Subcommand)]
@@ -161,6 +180,17 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
                 print_answer(arguments, &answer, show::reloaded);
             }
         },
+        Command::Maintenance { command } => {
+            let answer = match command {
+                MaintenanceCommand::On { message } => client.post_json(
+                    "/v1/maintenance/on",
+                    &serde_json::json!({ "message": message }),
+                )?,
+                MaintenanceCommand::Off => client.post("/v1/maintenance/off")?,
+                MaintenanceCommand::Status => client.get("/v1/maintenance")?,
+            };
+            print_answer(arguments, &answer, show::maintenance);
+        }
         Command::Probe => return probe(arguments, &client),
         Command::Reboot => return end(arguments, &client, &init, "reboot"),
         Command::Poweroff => return end(arguments, &client, &init, "poweroff"),

@@ -39,6 +39,27 @@ fn run(arguments: &[&str], answers: Vec<(u16, Value)>) -> (Output, Vec<String>) 
     (output, asked)
 }
 
+#[test]
+fn maintenance_says_what_users_read_and_how_to_end_it() {
+    let on = json!({ "on": true, "message": "Back at 6.", "since": "2026-11-22T22:00:00.000Z", "kept": true,
+                     "admit": false, "state": "closed for maintenance: Back at 6." });
+    let arguments = ["maintenance", "on", "--message", "Back at 6."];
+    let (output, asked) = run(&arguments, vec![(200, on)]);
+    assert!(output.status.success());
+    assert_eq!(asked, ["POST /v1/maintenance/on"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        said,
+        "Users see the maintenance page, since 2026-11-22 22:00:00 UTC.\nThey read: Back at 6.\n\
+         To let them in again: atalaya maintenance off\n"
+    );
+    let off = json!({ "on": false, "admit": true, "state": "ready" });
+    let (output, asked) = run(&["maintenance", "off"], vec![(200, off)]);
+    assert_eq!(asked, ["POST /v1/maintenance/off"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, "There is no maintenance. Users are let in.\n");
+}
+
 /// An init that answers one request with one line; tells what was asked.
 fn serve_init(path: &Path, answer: Value) -> JoinHandle<String> {
     let listener = UnixListener::bind(path).unwrap();

@@ -8,6 +8,7 @@ pub mod console;
 pub mod link;
 pub mod listen;
 pub mod logs;
+pub mod maintenance;
 pub mod notify;
 pub mod options;
 pub mod panics;

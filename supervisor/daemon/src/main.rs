@@ -47,8 +47,15 @@ fn supervise(options: Options) -> Result<()> {
         begin_logging(&hub, &options);
         let viewer = api::Viewer::find();
         let listener = api::bind(&options.run.join("control.sock"), viewer)?;
+        let maintenance = options.maintenance();
         let supervisor = Supervisor::new(options, system, link, hub.clone());
-        tokio::spawn(api::serve(listener, supervisor.outbox(), hub, viewer));
+        tokio::spawn(api::serve(
+            listener,
+            supervisor.outbox(),
+            hub,
+            viewer,
+            maintenance,
+        ));
         supervisor.run().await
     })
 }

@@ -76,6 +76,14 @@ impl Options {
     }
 }
 
+impl Options {
+    /// Where the wish that users stay out is kept; nowhere without /data.
+    pub fn maintenance(&self) -> Option<PathBuf> {
+        let data = self.data.as_ref()?;
+        Some(data.join("state/maintenance.json"))
+    }
+}
+
 /// Stage 1 writes down from what it booted.
 fn read_slot(record: &Path) -> Option<String> {
     let text = std::fs::read(record).ok()?;

@@ -5,6 +5,8 @@ use atalaya_core::system::System;
 use atalaya_core::unit::Unit;
 use serde::Serialize;
 
+use crate::maintenance::Maintenance;
+
 /// upstream.json. Times are milliseconds of CLOCK_BOOTTIME.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Upstream {
@@ -14,6 +16,8 @@ pub struct Upstream {
     pub mattermost_ready: bool,
     pub mattermost_ready_since_ms: Option<u64>,
     pub waiting_for: Option<String>,
+    /// Somebody wants users to stay out.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// What must be ready before a user is let in, in the order in which it becomes so.
@@ -26,7 +30,7 @@ const PATH: [&str; 5] = [
 ];
 
 impl Upstream {
-    pub fn derive(system: &System) -> Self {
+    pub fn derive(system: &System, maintenance: Option<&Maintenance>) -> Self {
         let ready = |name: &str| {
             system
                 .unit(name)
@@ -53,6 +57,7 @@ impl Upstream {
         };
         Self {
             admit: !ending
+                && maintenance.is_none()
                 && ["postgres", "mattermost", "first-administrator"]
                     .iter()
                     .all(|name| ready(name)),
@@ -61,6 +66,7 @@ impl Upstream {
             mattermost_ready: ready("mattermost"),
             mattermost_ready_since_ms: since("mattermost"),
             waiting_for,
+            maintenance: maintenance.cloned(),
         }
     }
 }

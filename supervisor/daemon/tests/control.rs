@@ -31,6 +31,54 @@ fn get(ground: &Ground, path: &str) -> Value {
     serde_json::from_str(&body).unwrap()
 }
 
+fn close(ground: &Ground, body: &str) -> (u16, Value) {
+    let limit = std::time::Duration::from_secs(60);
+    let path = "/v1/maintenance/on";
+    let (status, answer) = ground.request_with(limit, "POST", path, body).unwrap();
+    (status, serde_json::from_str(&answer).unwrap())
+}
+
+#[test]
+fn maintenance_keeps_users_out_until_it_is_over_and_outlives_the_supervisor() {
+    let ground = Ground::new();
+    for unit in ["postgres", "mattermost", "first-administrator"] {
+        ground.unit(unit, SLEEPER);
+    }
+    let atalayad = ground.start();
+    ground.until("users are admitted", || ground.upstream()["admit"] == true);
+    // What cannot be kept is not done either.
+    let state = ground.path("data/state");
+    std::fs::remove_dir_all(&state).ok();
+    support::put(&state, "in the way");
+    let (status, refusal) = close(&ground, "{}");
+    assert_eq!(status, 500, "{refusal}");
+    assert_eq!(refusal["data"], "Nothing was changed.");
+    assert_eq!(ground.upstream()["admit"], true);
+    std::fs::remove_file(&state).unwrap();
+
+    let (status, answer) = close(&ground, r#"{"message":"Back at 6."}"#);
+    assert_eq!((status, &answer["on"]), (200, &json!(true)), "{answer}");
+    let is_closed = || {
+        let told = ground.upstream();
+        told["admit"] == false && told["maintenance"]["message"] == "Back at 6."
+    };
+    assert!(is_closed(), "{}", ground.upstream());
+    let status = get(&ground, "/v1/status");
+    assert_eq!(status["state"], "closed for maintenance: Back at 6.");
+    assert_eq!(status["admit"], false);
+    atalayad.stop();
+    let _next = ground.start();
+    for unit in ["postgres", "mattermost", "first-administrator"] {
+        ground.wait_ready(unit);
+    }
+    ground.until("it is still closed", is_closed);
+    let maintenance = get(&ground, "/v1/maintenance");
+    assert_eq!(maintenance["message"], "Back at 6.");
+    assert_eq!(ground.post("/v1/maintenance/off"), 200);
+    assert_eq!(ground.upstream()["admit"], true);
+    assert_eq!(ground.upstream()["maintenance"], Value::Null);
+}
+
 #[test]
 fn the_cause_is_told_from_above_with_its_last_words_and_a_reset_forgets_it() {
     let ground = Ground::new();
@@ -168,6 +216,7 @@ async fn the_screens_user_may_look_and_change_nothing_and_others_do_not_get_in()
         owner,
         Hub::new("boot", None),
         Some(viewer),
+        None,
     ));
     tokio::spawn(async move {
         while let Some(message) = requests.recv().await {

@@ -1,7 +1,9 @@
 //! Where the server is and whom to trust: the site's address, an address to dial instead, and the authority. HTTP and WebSocket both go
 //! through here, so that both see the same names and the same certificate.
 
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +15,18 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{Connector, DefaultConnector, NextTimeout, RustlsConnector};
 
 use crate::error::ClientError;
+use crate::local::{LocalConnector, Stream};
 
 /// A server and how to reach it.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The address that users type, `https://host[:port]`. Certificates, Host and Origin follow it.
     pub site: String,
-    /// `address:port` to dial instead of the site's own, where that leads elsewhere (inside the appliance, behind a forwarded port).
+    /// `address:port` to dial instead of the site's own, where that leads elsewhere (behind a forwarded port), or the path of a local
+    /// socket (inside the appliance).
     pub connect: Option<String>,
     /// The certificate authority to trust, PEM. No other is.
     pub ca_pem: String,
@@ -50,13 +54,20 @@ pub(crate) struct Connection {
     pub authority: String,
     pub timeout: Duration,
     host: String,
-    address: SocketAddr,
+    way: Way,
     authorities: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
     tls: Arc<ClientConfig>,
 }
 
-pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+/// Where to dial.
+#[derive(Debug, Clone)]
+enum Way {
+    Address(SocketAddr),
+    Local(PathBuf),
+}
+
+pub(crate) type TlsStream = StreamOwned<ClientConnection, Stream>;
 
 impl Connection {
     pub fn new(target: &Target) -> Result<Self, ClientError> {
@@ -92,11 +103,13 @@ impl Connection {
             host: dial.clone(),
             source,
         };
-        let address = dial
-            .to_socket_addrs()
-            .map_err(resolve)?
-            .next()
-            .ok_or_else(|| resolve(std::io::Error::from(std::io::ErrorKind::NotFound)))?;
+        let way = if dial.starts_with('/') {
+            Way::Local(PathBuf::from(&dial))
+        } else {
+            let absent = || resolve(std::io::Error::from(std::io::ErrorKind::NotFound));
+            let mut addresses = dial.to_socket_addrs().map_err(resolve)?;
+            Way::Address(addresses.next().ok_or_else(absent)?)
+        };
 
         let unusable = |why: String| ClientError::Authority { why };
         let authorities: Vec<CertificateDer<'static>> =
@@ -123,7 +136,7 @@ impl Connection {
             authority: authority.to_string(),
             timeout: target.timeout,
             host,
-            address,
+            way,
             authorities,
             provider,
             tls: Arc::new(tls),
@@ -150,7 +163,19 @@ impl Connection {
             .user_agent("atalaya-probe")
             .timeout_global(Some(self.timeout))
             .build();
-        ureq::Agent::with_parts(config, DefaultConnector::default(), Always(self.address))
+        match &self.way {
+            Way::Address(address) => {
+                ureq::Agent::with_parts(config, DefaultConnector::default(), Always(*address))
+            }
+            Way::Local(path) => {
+                let connector =
+                    ().chain(LocalConnector(path.clone()))
+                        .chain(RustlsConnector::default());
+                // Asked for and not dialled.
+                let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 443));
+                ureq::Agent::with_parts(config, connector, Always(nowhere))
+            }
+        }
     }
 
     /// A TLS stream to the target for anything but HTTP calls.
@@ -159,8 +184,14 @@ impl Connection {
             action: "connect",
             source,
         };
-        let stream = TcpStream::connect_timeout(&self.address, self.timeout).map_err(connect)?;
-        stream.set_nodelay(true).map_err(connect)?;
+        let stream = match &self.way {
+            Way::Address(address) => {
+                let stream = TcpStream::connect_timeout(address, self.timeout).map_err(connect)?;
+                stream.set_nodelay(true).map_err(connect)?;
+                Stream::Tcp(stream)
+            }
+            Way::Local(path) => Stream::Local(UnixStream::connect(path).map_err(connect)?),
+        };
         stream
             .set_read_timeout(Some(self.timeout))
             .map_err(connect)?;

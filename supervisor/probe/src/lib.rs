@@ -4,6 +4,7 @@
 mod client;
 mod connection;
 mod error;
+mod local;
 mod model;
 mod probe;
 mod socket;

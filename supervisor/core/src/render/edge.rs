@@ -35,6 +35,7 @@ upstream = \"127.0.0.1:8065\"
 state_dir = \"/var/lib/atalaya-edge\"
 public_dir = \"/run/atalaya-edge\"
 upstream_state = \"/run/atalaya/public/upstream.json\"
+probe_socket = \"/run/atalaya-edge/probe.sock\"
 standin = {standin}
 {}{}",
         tls(appliance, release),

@@ -12,6 +12,38 @@ pub use unit::{deps, line, retain_failed, unit, units, why};
 /// What a terminal has at least.
 const COLUMNS: usize = 80;
 
+/// Whether users are kept out, and what they are told.
+pub fn maintenance(answer: &Value) -> String {
+    let is = |key: &str| answer.get(key) == Some(&Value::Bool(true));
+    let mut lines = Vec::new();
+    if is("on") {
+        let since = text(answer, "since");
+        lines.push(match since.get(..19) {
+            Some(since) => format!(
+                "Users see the maintenance page, since {} UTC.",
+                since.replace('T', " ")
+            ),
+            None => "Users see the maintenance page.".to_owned(),
+        });
+        match text(answer, "message") {
+            message if message.is_empty() => {}
+            message => lines.extend(wrap(&format!("They read: {message}"), COLUMNS, 2)),
+        }
+        if !is("kept") {
+            lines
+                .push("The data partition is not there: a reboot ends the maintenance.".to_owned());
+        }
+        lines.push("To let them in again: atalaya maintenance off".to_owned());
+    } else if is("admit") {
+        lines.push("There is no maintenance. Users are let in.".to_owned());
+    } else {
+        let state = text(answer, "state");
+        let why = format!("There is no maintenance, but users cannot come in yet: {state}.");
+        lines.extend(wrap(&why, COLUMNS, 0));
+    }
+    lines.join("\n")
+}
+
 /// A field as text, empty where there is none.
 pub fn text(value: &Value, key: &str) -> String {
     match value.get(key) {

@@ -48,12 +48,18 @@ pub fn status(status: &Value) -> String {
         "Mattermost",
         &format!("{}{kind}", text(status, "mattermost")),
     ));
-    let fingerprint = text(status, "ca_sha256");
+    let certificate = status
+        .get("certificate")
+        .map_or_else(String::new, |certificate| text(certificate, "words"));
+    if !certificate.is_empty() {
+        lines.push(row("Certificate", &certificate));
+    }
+    let fingerprint = text(status, "fingerprint");
     if !fingerprint.is_empty() {
         let (first, second) = fingerprint
             .split_at_checked(48)
             .unwrap_or((&fingerprint, ""));
-        lines.push(row("Certificate", first));
+        lines.push(row("Fingerprint", first));
         lines.push(row("", second));
     }
     lines.extend(machine(status));
@@ -232,7 +238,8 @@ mod tests {
         json!({
             "state": "ready", "wrong": wrong, "site": "https://chat.example.org", "version": "0.1.0",
             "build": "0123456789abcdef", "slot": "a", "mattermost": "11.7.9", "standin": true,
-            "ca_sha256": "AB:".repeat(31) + "AB", "up_ms": 4_000_000, "data": true,
+            "fingerprint": "AB:".repeat(31) + "AB",
+            "certificate": { "words": "from the internal authority, until 2027-01-23 (62 days left)" }, "up_ms": 4_000_000, "data": true,
             "time": "2026-11-22T19:05:12.123Z", "zone": "UTC",
             "figures": { "memory_total": 2_040_109_466_u64, "memory_available": 1_000_000_000 },
             "disk": { "total": 12_u64 << 30, "free": 11_u64 << 30 },
@@ -256,6 +263,8 @@ mod tests {
                 "{shown}"
             );
             assert!(shown.contains("STAND-IN"));
+            assert!(shown.contains("\nCertificate  from the internal authority, until"));
+            assert!(shown.contains("\nFingerprint  AB:AB:"));
             assert!(shown.contains("11 GiB free of 12 GiB"), "{shown}");
             assert!(
                 shown.contains("2026-11-22 19:05:12 UTC, running for 66 minutes"),

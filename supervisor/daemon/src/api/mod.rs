@@ -4,7 +4,8 @@
 mod logs;
 mod parse;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -20,7 +21,9 @@ use tokio::sync::{mpsc, oneshot};
 pub use logs::LogQuery;
 pub use parse::{Call, parse_request};
 
+use crate::clock::wall_now;
 use crate::logs::Hub;
+use crate::maintenance::{self, Maintenance};
 use crate::supervisor::{Answer, Message, Request};
 
 /// The longest body of a request, in bytes.
@@ -65,6 +68,8 @@ struct Api {
     owner: mpsc::UnboundedSender<Message>,
     hub: Hub,
     viewer: Option<Viewer>,
+    /// Where the wish that users stay out is kept.
+    maintenance: Option<PathBuf>,
 }
 
 /// Binds the socket: for root, and for the group of the viewer where there is one.
@@ -95,10 +100,14 @@ pub async fn serve(
     owner: mpsc::UnboundedSender<Message>,
     hub: Hub,
     viewer: Option<Viewer>,
+    maintenance: Option<PathBuf>,
 ) -> Result<()> {
-    let routes = Router::new()
-        .fallback(answer)
-        .with_state(Api { owner, hub, viewer });
+    let routes = Router::new().fallback(answer).with_state(Api {
+        owner,
+        hub,
+        viewer,
+        maintenance,
+    });
     axum::serve(
         listener,
         routes.into_make_service_with_connect_info::<Peer>(),
@@ -131,6 +140,7 @@ async fn answer(
         .map_or("/", |path_and_query| path_and_query.as_str());
     match parse_request(head.method.as_str(), path, &body) {
         Ok(Call::Owner(request)) => ask(api, request).await,
+        Ok(Call::Maintenance(wish)) => set_maintenance(api, wish).await,
         Ok(Call::Logs(query)) => logs::answer(api.hub, query).await,
         Err(refusal) => respond(refusal),
     }
@@ -164,6 +174,37 @@ fn refusal(status: u16, error: &str, data: &str, next: &str) -> Response {
 fn respond(answer: Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, axum::Json(answer.body)).into_response()
+}
+
+/// How long the disk may take to keep a wish.
+const KEEP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Kept first, so that what is told to be so is so after a reboot too.
+async fn set_maintenance(api: Api, wish: Option<Maintenance>) -> Response {
+    let wish = wish.map(|wish| Maintenance {
+        since: wall_now(),
+        ..wish
+    });
+    if let Some(record) = api.maintenance.clone() {
+        let kept = wish.clone();
+        let keeping =
+            tokio::task::spawn_blocking(move || maintenance::keep(&record, kept.as_ref()));
+        let error = match tokio::time::timeout(KEEP_LIMIT, keeping).await {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(error))) => Some(error),
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the disk does not answer".to_owned()),
+        };
+        if let Some(error) = error {
+            return refusal(
+                500,
+                &format!("the wish could not be kept on /data: {error}"),
+                "Nothing was changed.",
+                "See atalaya status, and ask again when the disk has room and answers.",
+            );
+        }
+    }
+    ask(api, Request::SetMaintenance(wish)).await
 }
 
 async fn ask(api: Api, request: Request) -> Response {

@@ -2,8 +2,10 @@
 
 use atalaya_core::link::Action;
 use axum::http::Uri;
+use serde::Deserialize;
 
 use super::logs::LogQuery;
+use crate::maintenance::{Maintenance, parse_message};
 use crate::supervisor::{Answer, Request};
 
 /// The longest path with its query, in bytes.
@@ -18,6 +20,15 @@ pub enum Call {
     Owner(Request),
     /// The log.
     Logs(LogQuery),
+    /// A wish that is kept before the owner hears of it: users stay out, with a message; or in again.
+    Maintenance(Option<Maintenance>),
+}
+
+/// The body of a wish that users stay out.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Closing {
+    message: Option<String>,
 }
 
 /// Understands a request, or says in three sentences why not.
@@ -28,13 +39,16 @@ pub fn parse_request(method: &str, path_and_query: &str, body: &[u8]) -> Result<
     if path_and_query.len() > PATH_LIMIT {
         return Err(refuse(414, "the request is too long"));
     }
-    if !body.is_empty() {
-        return Err(refuse(400, "no request of this release has a body"));
-    }
     let uri: Uri = path_and_query
         .parse()
         .map_err(|_| refuse(400, "the request's path cannot be understood"))?;
     let parts: Vec<&str> = uri.path().split('/').skip(1).collect();
+    if parts.as_slice() == ["v1", "maintenance", "on"] {
+        return by("POST", method, Call::Maintenance(Some(closing(body)?)));
+    }
+    if !body.is_empty() {
+        return Err(refuse(400, "this request has no body"));
+    }
     let get = |request| by("GET", method, Call::Owner(request));
     let post = |request| by("POST", method, Call::Owner(request));
     match parts.as_slice() {
@@ -75,12 +89,28 @@ pub fn parse_request(method: &str, path_and_query: &str, body: &[u8]) -> Result<
                 }
             })
         }
+        ["v1", "maintenance"] => get(Request::Maintenance),
+        ["v1", "maintenance", "off"] => by("POST", method, Call::Maintenance(None)),
         ["v1", "reload"] => post(Request::ReloadUnits),
         ["v1", "supervisor", "reload"] => post(Request::ReloadUnits),
         ["v1", "reboot"] => post(Request::End(Action::Reboot)),
         ["v1", "poweroff"] => post(Request::End(Action::Poweroff)),
         _ => Err(refuse(404, "there is no such request")),
     }
+}
+
+/// When it began is said by who keeps it.
+fn closing(body: &[u8]) -> Result<Maintenance, Answer> {
+    let text = if body.is_empty() { b"{}" } else { body };
+    let closing: Closing = serde_json::from_slice(text)
+        .map_err(|error| refuse(400, &format!("the request's body is not right: {error}")))?;
+    let message = parse_message(&closing.message.unwrap_or_default()).map_err(|error| {
+        Answer::refusal(400, &error, "Nothing was changed.", "Shorten the message.")
+    })?;
+    Ok(Maintenance {
+        message,
+        since: String::new(),
+    })
 }
 
 fn by(wanted: &str, method: &str, call: Call) -> Result<Call, Answer> {
@@ -138,6 +168,21 @@ mod tests {
             Request::Stop("app".into())
         );
         assert_eq!(owner("POST", "/v1/reboot"), Request::End(Action::Reboot));
+        assert_eq!(owner("GET", "/v1/maintenance"), Request::Maintenance);
+        let off = parse_request("POST", "/v1/maintenance/off", b"");
+        assert_eq!(off, Ok(Call::Maintenance(None)));
+        for (body, message) in [
+            (&b""[..], None),
+            (b"{}", None),
+            (
+                br#"{"message":" Back at 6. "}"#,
+                Some("Back at 6.".to_owned()),
+            ),
+        ] {
+            let since = String::new();
+            let wish = Call::Maintenance(Some(Maintenance { message, since }));
+            assert_eq!(parse_request("POST", "/v1/maintenance/on", body), Ok(wish));
+        }
         assert!(matches!(
             parse_request("GET", "/v1/logs?unit=app&follow=true", b""),
             Ok(Call::Logs(_))
@@ -158,6 +203,16 @@ mod tests {
             ("GET", "", b"", 400),
             ("GET", "\u{1b}[2J", b"", 400),
             ("GET", "/v1/status", b"{}", 400),
+            ("POST", "/v1/maintenance/off", b"{}", 400),
+            ("GET", "/v1/maintenance/on", b"", 405),
+            ("POST", "/v1/maintenance/on", b"no", 400),
+            ("POST", "/v1/maintenance/on", b"{\"mesage\":\"x\"}", 400),
+            (
+                "POST",
+                "/v1/maintenance/on",
+                b"{\"message\":\"a\\nb\"}",
+                400,
+            ),
             ("GET", &long, b"", 414),
             ("GET", "/v1/logs?follow=perhaps", b"", 400),
         ] {

@@ -6,12 +6,18 @@ use std::path::Path;
 use base64::Engine as _;
 use sha2::{Digest, Sha256};
 
+use super::certificate::{Settings, read_settings};
+
 /// What is found out by looking.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
     pub addresses: Vec<String>,
     pub site: Option<String>,
     pub ca: Option<Ca>,
+    /// certificate.json of the edge, as it stands.
+    pub certificate: Option<serde_json::Value>,
+    /// What became of the edge's settings.
+    pub settings: Settings,
     pub password: Option<String>,
     pub seed: Option<Seed>,
     /// The ordinary user with whom the probe logs in; takes a seat.
@@ -84,6 +90,17 @@ pub(super) struct Ca {
 }
 
 impl Facts {
+    /// What people compare by eye before they trust this machine: that of the certificate which serves without an authority, else the
+    /// authority's. None where others vouch for it.
+    pub(super) fn fingerprint(&self) -> Option<&str> {
+        let text = |pointer| self.certificate.as_ref()?.pointer(pointer)?.as_str();
+        match text("/serving") {
+            Some("throwaway") => text("/sha256"),
+            Some("static" | "acme") => None,
+            Some(_) | None => self.ca.as_ref().map(|ca| ca.sha256.as_str()),
+        }
+    }
+
     pub(super) fn look(run: &Path) -> Self {
         #[derive(serde::Deserialize)]
         struct Edge {
@@ -106,6 +123,10 @@ impl Facts {
             ca: fs::read_to_string("/run/atalaya-edge/ca.crt")
                 .ok()
                 .and_then(read_ca),
+            certificate: fs::read_to_string("/run/atalaya-edge/certificate.json")
+                .ok()
+                .and_then(|text| serde_json::from_str(&text).ok()),
+            settings: read_settings(Path::new("/run/atalaya-edge/settings.json")),
             password: password.filter(|text| !text.is_empty()),
             seed: read("seed.json").and_then(|text| serde_json::from_str(&text).ok()),
             probe_user: probe
@@ -137,6 +158,27 @@ fn read_ca(pem: String) -> Option<Ca> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fingerprint_is_of_what_people_must_compare() {
+        let facts = |serving: &str| Facts {
+            ca: Some(Ca {
+                pem: String::new(),
+                sha256: "CA".to_owned(),
+            }),
+            certificate: Some(serde_json::json!({ "serving": serving, "sha256": "AB" })),
+            ..Facts::default()
+        };
+        for (serving, shown) in [
+            ("throwaway", Some("AB")),
+            ("internal", Some("CA")),
+            ("static", None),
+            ("acme", None),
+        ] {
+            assert_eq!(facts(serving).fingerprint(), shown, "{serving}");
+        }
+        assert_eq!(Facts::default().fingerprint(), None);
+    }
 
     #[test]
     fn the_kernels_figures_are_read() {

@@ -10,6 +10,7 @@
 //! every unit, its pipe, socket and exit; the next one adopts them (`adopt`).
 
 mod adopt;
+mod certificate;
 mod checks;
 mod effects;
 mod facts;
@@ -40,6 +41,7 @@ use crate::console::Console;
 use crate::link::{self, Link};
 use crate::listen::Socket;
 use crate::logs::Hub;
+use crate::maintenance::{self, Maintenance};
 use crate::options::Options;
 use crate::release::Release;
 use crate::run::parse_cgroup_name;
@@ -73,6 +75,8 @@ pub struct Supervisor {
     /// Cgroups with processes that we know nothing of, by unit.
     strangers: BTreeMap<String, Vec<Cgroup>>,
     footing: ground::Footing,
+    /// Users are to stay out.
+    maintenance: Option<Maintenance>,
     inputs: VecDeque<Input>,
     inbox: mpsc::UnboundedReceiver<Message>,
     outbox: mpsc::UnboundedSender<Message>,
@@ -83,6 +87,9 @@ pub struct Supervisor {
 
 impl Supervisor {
     pub fn new(options: Options, system: System, link: Link, hub: Hub) -> Self {
+        let maintenance = options
+            .maintenance()
+            .and_then(|path| maintenance::read(&path));
         let (outbox, inbox) = mpsc::unbounded_channel();
         let release = Release::read(&options.release);
         let console = if options.consoles {
@@ -107,6 +114,7 @@ impl Supervisor {
             levels,
             strangers: BTreeMap::new(),
             footing: ground::Footing::default(),
+            maintenance,
             inputs: VecDeque::new(),
             inbox,
             outbox,

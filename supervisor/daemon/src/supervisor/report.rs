@@ -203,7 +203,7 @@ impl Supervisor {
 
     /// After every change: what the edge and the host must know.
     pub(super) fn publish(&mut self) {
-        let upstream = Upstream::derive(&self.system);
+        let upstream = Upstream::derive(&self.system, self.maintenance.as_ref());
         if self.report.upstream.as_ref() != Some(&upstream) {
             let directory = self.options.run.join("public");
             if let Err(error) = write_public(&directory, &upstream) {
@@ -302,6 +302,14 @@ impl Supervisor {
         match &self.report.upstream {
             Some(upstream) if upstream.admit => "ready".to_owned(),
             Some(Upstream {
+                maintenance: Some(maintenance),
+                waiting_for: None,
+                ..
+            }) => match &maintenance.message {
+                Some(message) => format!("closed for maintenance: {message}"),
+                None => "closed for maintenance".to_owned(),
+            },
+            Some(Upstream {
                 waiting_for: Some(waiting),
                 ..
             }) => waiting.clone(),
@@ -326,13 +334,14 @@ impl Supervisor {
                 .as_ref()
                 .map_or_else(|| self.words(), |(state, _)| state.clone()),
             version: format!("{} (build {})", self.release.version, self.release.build),
-            fingerprint: facts.ca.as_ref().map(|ca| ca.sha256.clone()),
+            fingerprint: facts.fingerprint().map(str::to_owned),
             administrator_password: facts.password.clone(),
             last_words: failed.map(|(_, words)| words),
             refused_seed: facts.seed.as_ref().and_then(|seed| seed.error.clone()),
             is_standin: self.release.is_standin(),
         };
-        let is_worth_it = self.is_admitting() || block.last_words.is_some();
+        let is_worth_it =
+            self.is_admitting() || self.maintenance.is_some() || block.last_words.is_some();
         if is_worth_it && self.report.block.as_ref() != Some(&block) {
             self.console.block(&block.lines());
             self.report.block = Some(block);

@@ -5,6 +5,7 @@ use atalaya_core::system::Input;
 use serde_json::{Value, json};
 
 use super::Supervisor;
+use crate::maintenance::Maintenance;
 
 /// What may be asked of the owner of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,10 @@ pub enum Request {
     Boot,
     /// All that the screens on the consoles show.
     Screen,
+    /// Whether users are to stay out.
+    Maintenance,
+    /// Let them stay out, or in again. It has been kept already.
+    SetMaintenance(Option<Maintenance>),
     /// Read the unit files anew.
     ReloadUnits,
     End(Action),
@@ -79,6 +84,21 @@ impl Supervisor {
                     "Put the file right that is named here, and ask again.",
                 ),
             },
+            Request::Maintenance => Answer::ok(self.maintenance()),
+            Request::SetMaintenance(maintenance) => {
+                let words = match &maintenance {
+                    Some(Maintenance {
+                        message: Some(message),
+                        ..
+                    }) => format!("closed for maintenance: {message}"),
+                    Some(_) => "closed for maintenance".to_owned(),
+                    None => "the maintenance is over".to_owned(),
+                };
+                self.say("atalayad", &words);
+                self.maintenance = maintenance;
+                self.publish();
+                Answer::ok(self.maintenance())
+            }
             Request::End(action) => {
                 self.end(action, "a command");
                 Answer {
@@ -87,6 +107,17 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    fn maintenance(&self) -> Value {
+        json!({
+            "on": self.maintenance.is_some(),
+            "message": self.maintenance.as_ref().and_then(|wish| wish.message.as_ref()),
+            "since": self.maintenance.as_ref().map(|wish| &wish.since),
+            "kept": self.options.data.is_some(),
+            "admit": self.is_admitting(),
+            "state": self.words(),
+        })
     }
 
     fn view_of(&self, name: &str) -> Option<Value> {

@@ -11,8 +11,9 @@ use atalaya_core::words::size;
 use serde_json::{Value, json};
 
 use super::Supervisor;
+use super::certificate::Certificate;
 use super::facts::Figures;
-use crate::clock::{boottime_ms, wall_now};
+use crate::clock::{boottime_ms, wall_ms, wall_now};
 use crate::run::cgroup_of;
 use crate::space::Level;
 use crate::upstream::describe;
@@ -35,6 +36,7 @@ impl Supervisor {
             "state": self.words(),
             "wrong": self.wrong(),
             "admit": self.is_admitting(),
+            "maintenance": self.maintenance,
             "stopping": self.system.end(),
             "version": self.release.version,
             "build": self.release.build,
@@ -45,7 +47,13 @@ impl Supervisor {
             "postgresql": self.release.postgresql,
             "site": facts.site,
             "addresses": facts.addresses,
-            "ca_sha256": facts.ca.as_ref().map(|ca| &ca.sha256),
+            "fingerprint": facts.fingerprint(),
+            "certificate": facts.certificate.clone().map(|mut report| {
+                if let (Some(read), Some(fields)) = (Certificate::read(&report), report.as_object_mut()) {
+                    fields.insert("words".to_owned(), json!(read.words(now_s())));
+                }
+                report
+            }),
             "seed": facts.seed,
             "probe_user": facts.probe_user,
             "data": self.options.data.is_some(),
@@ -247,6 +255,15 @@ impl Supervisor {
                 "The seed was refused, and what was set before holds: {error}"
             ));
         }
+        let facts = &self.report.facts;
+        let certificate = facts.certificate.as_ref().and_then(Certificate::read);
+        wrong.extend(certificate.and_then(|certificate| certificate.wrong(now_s())));
+        wrong.extend(facts.settings.wrong());
         wrong
     }
+}
+
+/// Seconds since 1970.
+fn now_s() -> i64 {
+    i64::try_from(wall_ms() / 1000).unwrap_or(i64::MAX)
 }

@@ -148,11 +148,21 @@ impl Ground {
         method: &str,
         path: &str,
     ) -> Option<(u16, String)> {
+        self.request_with(limit, method, path, "")
+    }
+
+    pub fn request_with(
+        &self,
+        limit: Duration,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> Option<(u16, String)> {
         let mut stream = UnixStream::connect(self.path("run/control.sock")).ok()?;
         stream.set_read_timeout(Some(limit)).unwrap();
-        stream
-            .write_all(format!("{method} {path} HTTP/1.0\r\n\r\n").as_bytes())
-            .ok()?;
+        let length = body.len();
+        let request = format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;

@@ -183,3 +183,32 @@ fn the_program_prints_its_report_last_and_its_exit_status_is_the_verdict() {
         assert!(!text.contains("secret") && !text.contains("bot-token"));
     }
 }
+
+/// Inside the appliance the edge has a door of its own for the probe.
+#[test]
+fn a_local_socket_leads_to_the_server_as_well() {
+    let server = Server::start("");
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("probe.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let address = server.address;
+    std::thread::spawn(move || {
+        for here in listener.incoming().map_while(Result::ok) {
+            let there = std::net::TcpStream::connect(address).unwrap();
+            let (mut from, mut to) = (here.try_clone().unwrap(), there.try_clone().unwrap());
+            std::thread::spawn(move || {
+                std::io::copy(&mut from, &mut to).ok();
+                to.shutdown(std::net::Shutdown::Write).ok();
+            });
+            std::thread::spawn(move || {
+                let (mut from, mut to) = (there, here);
+                std::io::copy(&mut from, &mut to).ok();
+                to.shutdown(std::net::Shutdown::Write).ok();
+            });
+        }
+    });
+    let mut target = target(&server);
+    target.connect = Some(socket.display().to_string());
+    let report = run_probe(&target, &credentials());
+    assert!(report.ok, "{report:#?}");
+}
