@@ -8,11 +8,18 @@
 
 mod abuse;
 mod certificates;
+mod changes;
 mod client;
 mod closed;
 mod edge;
+mod figures;
+mod guard;
+mod handing_over;
 mod login;
+mod probe;
+mod sockets;
 mod stopping;
+mod strict;
 mod supervised;
 mod through;
 mod upstream;
