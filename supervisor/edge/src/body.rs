@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, Sleep};
 
 use crate::upstream::AnswerBody;
@@ -37,6 +38,8 @@ pub struct Passing<B> {
     left: u64,
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
+    /// Counts bodies that broke off.
+    broken: Option<Counter>,
 }
 
 impl<B> Passing<B> {
@@ -48,6 +51,21 @@ impl<B> Passing<B> {
             left: u64::MAX,
             timer: None,
             waiting: false,
+            broken: None,
+        }
+    }
+
+    /// `broken` counts if it ends before its end.
+    pub fn counted(self, broken: Counter) -> Self {
+        Self {
+            broken: Some(broken),
+            ..self
+        }
+    }
+
+    fn breaks(&self) {
+        if let Some(broken) = &self.broken {
+            broken.inc();
         }
     }
 
@@ -91,7 +109,10 @@ where
                             // Trailers end here: nothing behind the edge uses them, and they could carry headers past its rules.
                             None => continue,
                         },
-                        Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                        Some(Err(error)) => {
+                            this.breaks();
+                            return Poll::Ready(Some(Err(error.into())));
+                        }
                         None => return Poll::Ready(None),
                     }
                 }
@@ -105,6 +126,7 @@ where
                         this.waiting = true;
                     }
                     ready!(timer.as_mut().poll(context));
+                    this.breaks();
                     return Poll::Ready(Some(Err(Box::new(NoProgress(this.idle)))));
                 }
             }

@@ -4,6 +4,7 @@
 mod admission;
 mod body;
 mod connections;
+mod crashes;
 mod drain;
 mod forward;
 mod framing;
@@ -34,7 +35,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use prometheus_client::metrics::counter::Counter;
 use rustls::pki_types::UnixTime;
 use sd_notify::NotifyState;
 use serde_json::json;
@@ -110,7 +110,7 @@ async fn serve(
     let signals = Signals::take()?;
     raise_descriptor_limit(log);
     let metrics = Arc::new(Metrics::new());
-    report_crashes(log.clone(), metrics.crashes.clone());
+    crashes::report(log.clone(), metrics.crashes.clone());
 
     let challenges = Challenges::default();
     let certificates = Certificates::start(
@@ -255,18 +255,6 @@ impl Signals {
             hand_over: take(SignalKind::user_defined2())?,
         })
     }
-}
-
-/// A panic ends its task alone; the others go on. It is a fault of this program, so it is said and counted.
-fn report_crashes(log: Log, crashes: Counter) {
-    std::panic::set_hook(Box::new(move |panic| {
-        crashes.inc();
-        let details = json!({
-            "at": panic.location().map(ToString::to_string),
-            "why": panic.payload_as_str(),
-        });
-        log.event("error", "a task of the edge crashed", details);
-    }));
 }
 
 async fn renew(certificates: Arc<Certificates>) {

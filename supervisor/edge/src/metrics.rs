@@ -299,6 +299,11 @@ impl Metrics {
         self.upstream_errors[error as usize].inc();
     }
 
+    /// For answers that break off on their way.
+    pub fn broken_answers(&self) -> Counter {
+        self.upstream_errors[UpstreamError::Aborted as usize].clone()
+    }
+
     pub fn socket_opened(self: &Arc<Self>) -> OpenSocket {
         self.websockets.inc();
         OpenSocket(Arc::clone(self))

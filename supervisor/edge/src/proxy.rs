@@ -179,16 +179,19 @@ impl Proxy {
                     body,
                     Arc::clone(&record.bytes_out),
                     rules.settings.limits.body_idle(),
-                );
+                )
+                .counted(self.metrics.broken_answers());
                 Response::from_parts(parts, Answer::upstream(body, Some(record)))
             }
             Ok(Forwarded::Socket(response, socket)) => {
                 record.answer(response.status(), response.headers().get(X_REQUEST_ID));
                 let (client, drain) = (Arc::clone(client), self.drain.clone());
                 let open = self.metrics.socket_opened();
+                let is_user = client.door == Door::Public;
+                let leave = must_leave(self.drain.clone(), is_user.then(|| self.admission.clone()));
                 tokio::spawn(async move {
-                    socket.run::<IO>(&record, drain).await;
-                    drop((record, client, open));
+                    socket.run::<IO>(&record, leave).await;
+                    drop((record, client, open, drain));
                 });
                 response.map(|()| Answer::own(Bytes::new(), None))
             }
@@ -501,8 +504,8 @@ struct Socket {
 }
 
 impl Socket {
-    /// Carries it until one side ends or the edge stops.
-    async fn run<IO>(self, record: &Record, drain: Drain)
+    /// Carries it until one side ends or it must `leave`.
+    async fn run<IO>(self, record: &Record, leave: impl Future<Output = ()>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -520,11 +523,29 @@ impl Socket {
             Ok(parts) => {
                 ends.from_client = parts.read_buf;
                 let client = parts.io.into_inner().into_inner();
-                ends.run(client, record, drain).await;
+                ends.run(client, record, leave).await;
             }
             // A stream of HTTP/2.
-            Err(client) => ends.run(TokioIo::new(client), record, drain).await,
+            Err(client) => ends.run(TokioIo::new(client), record, leave).await,
         }
+    }
+}
+
+/// Resolves when the edge stops, and for a user's socket when users are kept out on purpose. That Mattermost or its database is away for a
+/// moment ends no socket: they find their way back behind it.
+async fn must_leave(mut drain: Drain, admission: Option<watch::Receiver<Admission>>) {
+    let closes = async {
+        match admission {
+            Some(mut admission) => {
+                let is_closed = |now: &Admission| now.maintenance().is_some();
+                admission.wait_for(is_closed).await.ok();
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ending = drain.begun() => {}
+        () = closes => {}
     }
 }
 

@@ -19,7 +19,6 @@ use hyper::{Method, Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::drain::Drain;
 use crate::forward::drop_hop_by_hop;
 use crate::record::Record;
 
@@ -130,8 +129,8 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Until both sides have ended, one has broken, or the edge stops.
-    pub async fn run<C>(mut self, mut client: C, record: &Record, mut drain: Drain)
+    /// Until both sides have ended, one has broken, or it must `leave`.
+    pub async fn run<C>(mut self, mut client: C, record: &Record, leave: impl Future<Output = ()>)
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
@@ -141,7 +140,7 @@ impl Ends {
             // How it ended concerns the two sides alone.
             _ended = carry(&mut client, &mut self.upstream, early, counts) => {}
             // Clients connect again by themselves; a proper end of TLS tells them at once that they must.
-            _ending = drain.begun() => { client.shutdown().await.ok(); }
+            () = leave => { client.shutdown().await.ok(); }
         }
     }
 }

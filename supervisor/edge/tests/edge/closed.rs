@@ -5,7 +5,9 @@ use hyper::Request;
 use hyper::body::Bytes;
 use serde_json::json;
 
-use crate::client::{get, post, send};
+use tungstenite::Message;
+
+use crate::client::{get, post, send, websocket};
 use crate::edge::{Place, open_since};
 use crate::upstream::Upstream;
 
@@ -63,6 +65,43 @@ fn the_report_opens_and_closes_the_edge_and_names_the_wait() {
     std::fs::remove_file(place.path("supervisor/upstream.json")).unwrap();
     edge.wait_log(|line| line["waiting_for"] == "the supervisor");
     assert_eq!(get(edge.https(), &ca, "/page").status, 503);
+}
+
+#[test]
+fn maintenance_has_its_own_words_and_ends_what_users_have_open() {
+    let upstream = Upstream::start();
+    let place = Place::new(upstream.address);
+    let edge = place.start_open();
+    let (address, ca) = (edge.https(), place.ca_pem());
+    let mut socket = websocket(address, &ca);
+    socket.send(Message::text("there")).unwrap();
+    assert_eq!(socket.read().unwrap(), Message::text("there"));
+    let mut closed = open_since(1);
+    closed["maintenance"] = json!({ "message": "Back at <6>.", "since": "2026-11-22T22:00:00Z" });
+    place.report(&closed);
+    assert!(socket.read().is_err());
+    let page = get(address, &ca, "/");
+    assert_eq!((page.status, page.header("retry-after")), (503, "30"));
+    let text = String::from_utf8(page.body.to_vec()).unwrap();
+    assert!(
+        text.contains("closed for maintenance") && text.contains("Back at &lt;6&gt;."),
+        "{text}"
+    );
+    let api = get(address, &ca, "/api/v4/users/me");
+    assert_eq!((api.status, api.header("retry-after")), (503, "30"));
+    assert_eq!(api.json()["id"], "atalaya.edge.maintenance.app_error");
+    // The database alone being away ends no socket.
+    place.report_open();
+    edge.wait_log(|line| line["waiting_for"] == "the end of the maintenance");
+    let mut socket = loop {
+        if get(address, &ca, "/page").status == 200 {
+            break websocket(address, &ca);
+        }
+    };
+    place.report(&json!({ "admit": true, "postgres_ready": false, "waiting_for": "PostgreSQL" }));
+    edge.wait_log(|line| line["waiting_for"] == "PostgreSQL");
+    socket.send(Message::text("still")).unwrap();
+    assert_eq!(socket.read().unwrap(), Message::text("still"));
 }
 
 #[test]

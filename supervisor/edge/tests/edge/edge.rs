@@ -2,13 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -78,6 +79,23 @@ impl Place {
     pub fn certificate(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.path("public/certificate.json")).unwrap())
             .unwrap()
+    }
+
+    /// Waits until a report of the edge's says what is wanted.
+    pub fn wait_public(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = std::fs::read(self.path("public").join(name)).unwrap_or_default();
+            match serde_json::from_slice(&text) {
+                Ok(report) if wanted(&report) => return report,
+                _ => assert!(
+                    Instant::now() < deadline,
+                    "{}",
+                    String::from_utf8_lossy(&text)
+                ),
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Starts the edge and waits until it is ready.
@@ -202,18 +220,21 @@ impl Edge {
             .unwrap()
     }
 
+    /// Waits for exactly this line, whatever comes before it.
     pub fn wait_notify(&self, wanted: &str) {
-        let mut buffer = [0; 256];
+        self.wait_notify_with(|line| line == wanted);
+    }
+
+    pub fn wait_notify_with(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let mut buffer = [0; 4096];
         loop {
             let length = self
                 .notify
                 .recv(&mut buffer)
-                .unwrap_or_else(|error| panic!("{wanted}: {error}\n{}", self.lines));
-            if buffer[..length]
-                .split(|byte| *byte == b'\n')
-                .any(|line| line == wanted.as_bytes())
-            {
-                return;
+                .unwrap_or_else(|error| panic!("nothing said: {error}\n{}", self.lines));
+            let said = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if let Some(line) = said.lines().find(|line| wanted(line)) {
+                return line.to_owned();
             }
         }
     }
@@ -231,11 +252,20 @@ impl Edge {
     }
 
     pub fn terminate(&self) {
-        kill(
-            Pid::from_raw(i32::try_from(self.pid()).unwrap()),
-            Signal::SIGTERM,
-        )
-        .unwrap();
+        self.signal(Signal::SIGTERM);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
+    }
+
+    /// Waits until the process itself has ended; a successor may still hold its outputs.
+    pub fn wait_end(&mut self) -> ExitStatus {
+        let process = atalaya_sys::pidfd::open(i32::try_from(self.pid()).unwrap()).unwrap();
+        let mut ended = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(PATIENCE).unwrap();
+        assert_eq!(poll(&mut ended, limit), Ok(1), "{}", self.lines);
+        self.child.wait().unwrap()
     }
 
     /// Waits until the process has ended and all its output is read.

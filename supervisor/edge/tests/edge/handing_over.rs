@@ -1,0 +1,90 @@
+//! SIGUSR2: a successor serves before the old process ends, and nobody waits or is cut off.
+
+use std::io::Write;
+use std::net::TcpListener;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::client::{get, raw, read_to_end};
+use crate::edge::Place;
+use crate::upstream::Upstream;
+
+/// A successor of a test's edge, ended with the test.
+struct Successor(Pid);
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        kill(self.0, Signal::SIGKILL).ok();
+    }
+}
+
+fn place(upstream: &Upstream) -> Place {
+    let mut place = Place::new(upstream.address);
+    place.socket = Some(TcpListener::bind("127.0.0.1:0").unwrap());
+    place
+}
+
+#[test]
+fn a_successor_serves_while_the_old_run_finishes_what_it_has_begun() {
+    let upstream = Upstream::start();
+    let place = place(&upstream);
+    let mut edge = place.start_open();
+    let (address, ca) = (edge.https(), place.ca_pem());
+    let waiting = {
+        let ca = ca.clone();
+        std::thread::spawn(move || get(address, &ca, "/hang"))
+    };
+    upstream.wait_hanging();
+    // Connected, but nothing asked yet.
+    let mut early = raw(address, &ca, "localhost").unwrap();
+    edge.signal(Signal::SIGUSR2);
+    let said = edge.wait_notify_with(|line| line.starts_with("MAINPID="));
+    let pid = said["MAINPID=".len()..].parse().unwrap();
+    let successor = Successor(Pid::from_raw(pid));
+    assert_ne!(u32::try_from(pid).unwrap(), edge.pid());
+    edge.wait_notify("READY=1");
+    edge.wait_log(|line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|it| it.starts_with("another process serves"))
+    });
+    // The one that runs on answers from what it was given, the other finishes.
+    assert_eq!(get(address, &ca, "/headers").status, 200);
+    early
+        .write_all(b"GET /headers HTTP/1.1\r\nHost: localhost:8443\r\n\r\n")
+        .unwrap();
+    let answer = read_to_end(&mut early);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"));
+    upstream.release.add_permits(1);
+    assert_eq!(waiting.join().unwrap().json(), json!({ "late": true }));
+    assert!(edge.wait_end().success());
+    // What the old one made is still there: the authority, the reports, the socket.
+    assert_eq!(get(address, &place.ca_pem(), "/headers").status, 200);
+    assert_eq!(ca, place.ca_pem());
+    kill(successor.0, Signal::SIGTERM).unwrap();
+    let (_, output) = edge.wait_exit();
+    assert!(!output.contains("cut off"), "{output}");
+}
+
+#[test]
+fn a_successor_that_does_not_come_up_changes_nothing() {
+    let upstream = Upstream::start();
+    let mut place = place(&upstream);
+    let edge = place.start_open();
+    place.extra = "colour = \"blue\"".to_owned();
+    place.write_settings();
+    edge.signal(Signal::SIGUSR2);
+    let failed = edge.wait_log(|line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|it| it.starts_with("failed to start a successor"))
+    });
+    assert_eq!(failed["level"], "error");
+    edge.wait_notify("READY=1");
+    assert_eq!(get(edge.https(), &place.ca_pem(), "/page").status, 200);
+    edge.terminate();
+    let (status, output) = edge.wait_exit();
+    assert!(status.success(), "{output}");
+}
