@@ -114,6 +114,47 @@ fn the_password_of_a_seed_is_in_memory_only_and_never_said() {
     }
 }
 
+/// Keys that must be kept: root alone can read them, and the edge alone gets them.
+#[test]
+fn the_other_secrets_of_a_seed_are_kept_for_root_and_handed_to_the_edge_alone() {
+    let machine = Machine::new();
+    machine.fw_cfg(
+        "site.address = \"https://chat.example.com\"\ntls.acme.terms_agreed = true\n\
+         [tls.acme.external_account]\nkey_id = \"kid\"\nhmac = \"c2VjcmV0LXNlY3JldC1zZWNyZXQ\"\n",
+    );
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let check = || {
+        machine.boot();
+        let places = &machine.places;
+        let edge = std::fs::read_to_string(places.edge_secrets()).unwrap();
+        assert!(
+            edge.contains("external_account_hmac = \"c2VjcmV0LXNlY3JldC1zZWNyZXQ\""),
+            "{edge}"
+        );
+        assert_eq!(mode(&places.edge_secrets()), 0o400);
+        assert_eq!(mode(places.edge_secrets().parent().unwrap()), 0o700);
+        assert_eq!(mode(&places.stored_appliance()), 0o600);
+        assert!(machine.kept().secrets.external_account_hmac.is_some());
+        let public = std::fs::read_to_string(places.appliance()).unwrap();
+        assert!(public.contains("key_id = \"kid\""), "{public}");
+        assert!(!public.contains("c2VjcmV0"), "{public}");
+        assert!(!machine.said.borrow().contains("c2VjcmV0"));
+    };
+    check();
+    machine.complete_first_boot();
+    // From what is kept.
+    check();
+}
+
+/// The edge's unit names the file as its credential, so it is there also when it has nothing to say.
+#[test]
+fn without_secrets_the_edge_s_file_is_there_and_empty() {
+    let machine = Machine::new();
+    machine.boot();
+    let text = std::fs::read_to_string(machine.places.edge_secrets()).unwrap();
+    assert!(text.parse::<toml::Table>().unwrap().is_empty(), "{text}");
+}
+
 /// A power cut before the first boot is complete.
 #[test]
 fn until_the_first_boot_is_complete_the_seed_is_read_again() {

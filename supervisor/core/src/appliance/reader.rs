@@ -9,7 +9,7 @@ mod tls;
 
 use toml::de::DeTable;
 
-use self::field::{Field, Reader, line_of};
+use self::field::{Field, Reader, line_of, one_line};
 use super::value::{self, Email, Hostname, SiteAddress, Username, network};
 use super::{Administrator, Appliance, Invalid, MAX_BYTES, Problem, Secret, Seed, Site, Stored};
 use super::{DnsName, check};
@@ -68,7 +68,7 @@ fn parse(bytes: &[u8], file: File) -> Result<Seed, Invalid> {
             value: None,
             wrong: format!(
                 "this is not TOML: {}",
-                error.message().lines().next().unwrap_or_default()
+                one_line(error.message().lines().next().unwrap_or_default())
             ),
             allowed: "KEY = \"VALUE\" lines under [TABLE] lines (example: hostname = \"atalaya\")"
                 .to_owned(),

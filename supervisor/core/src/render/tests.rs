@@ -59,6 +59,52 @@ fn the_files_of_a_usual_machine() {
     }
 }
 
+/// Every key that there is, none with its default.
+#[test]
+fn the_edge_s_files_of_a_machine_with_everything_configured() {
+    let seed =
+        crate::appliance::parse_seed(include_bytes!("../appliance/tests/whole.toml")).unwrap();
+    let rendered = render(&seed.appliance, &facts(1 << 32, 2, &["10.0.2.15"]));
+    assert_eq!(
+        rendered.edge_toml,
+        include_str!("golden/whole-edge.toml"),
+        "edge.toml"
+    );
+    assert_eq!(
+        edge_secrets(&seed.secrets),
+        include_str!("golden/whole-edge-secrets.toml"),
+        "edge-secrets.toml"
+    );
+    for line in [
+        "MM_FILESETTINGS_MAXFILESIZE=262144000",
+        "MM_SERVICESETTINGS_FRAMEANCESTORS=https://portal.example.com https://*.example.org:8443",
+        "MM_IMAGEPROXYSETTINGS_ENABLE=true",
+        "MM_IMAGEPROXYSETTINGS_IMAGEPROXYTYPE=local",
+    ] {
+        assert!(rendered.mattermost_env.lines().any(|l| l == line), "{line}");
+    }
+}
+
+/// No rendered file is read by one unit alone, so none may hold a secret.
+#[test]
+fn no_secret_is_in_a_rendered_file() {
+    let seed =
+        crate::appliance::parse_seed(include_bytes!("../appliance/tests/whole.toml")).unwrap();
+    let rendered = render(&seed.appliance, &facts(1 << 32, 2, &["10.0.2.15"]));
+    let secrets = [
+        seed.password,
+        seed.secrets.static_key,
+        seed.secrets.external_account_hmac,
+        seed.secrets.dns_key,
+    ];
+    for secret in secrets.map(Option::unwrap) {
+        let files = rendered.machine_files();
+        for (name, text) in files.into_iter().chain(rendered.site_files()) {
+            assert!(!text.contains(secret.expose().trim()), "{name}");
+        }
+    }
+}
+
 #[test]
 fn without_a_site_address_the_first_ipv4_address_is_it() {
     let facts = facts(1 << 32, 2, &["2001:db8::7", "192.0.2.7", "192.0.2.8"]);

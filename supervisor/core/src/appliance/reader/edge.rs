@@ -71,8 +71,8 @@ fn allow(reader: &mut Reader<'_>, table: &Field<'_>, out: &mut Allow) {
 fn login(reader: &mut Reader<'_>, table: &Field<'_>, out: &mut Login) {
     for field in reader.fields(table) {
         match field.name {
-            // Below the ten after which Mattermost locks an account.
-            "failures_per_account" => reader.number(&field, 1..=9, &mut out.failures_per_account),
+            // An account has two log-in ids, and Mattermost locks it after ten failures: twice five would be too many.
+            "failures_per_account" => reader.number(&field, 1..=4, &mut out.failures_per_account),
             "failures_per_address" => {
                 reader.number(&field, 1..=100_000, &mut out.failures_per_address);
             }

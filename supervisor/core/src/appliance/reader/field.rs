@@ -201,7 +201,7 @@ pub(super) fn line_of(text: &str, offset: usize) -> usize {
 }
 
 /// One line, at most 80 characters, nothing that could steer a terminal.
-fn one_line(raw: &str) -> String {
+pub(super) fn one_line(raw: &str) -> String {
     let mut shown: String = raw
         .chars()
         .take(80)

@@ -10,34 +10,8 @@ const CERTIFICATE: &str =
     "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n-----END CERTIFICATE-----\n";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n";
 
-/// A seed with everything that `[tls]` can say.
-fn whole() -> String {
-    format!(
-        "site = {{ address = \"https://chat.example.com\", names = [\"*.chat.example.com\", \"chat.example.org\"] }}
-[tls]
-mode = \"acme\"
-[tls.acme]
-terms_agreed = true
-directory = \"https://ca.example.com:14000/dir\"
-contact = [\"admin@example.com\"]
-authority = '''{CERTIFICATE}'''
-challenges = [\"dns-01\"]
-profile = \"shortlived\"
-[tls.acme.external_account]
-key_id = \"kid-1\"
-hmac = \"c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0\"
-[tls.acme.dns]
-server = \"[2001:db8::53]:5353\"
-zone = \"acme.example.com.\"
-key_name = \"atalaya_key\"
-key_algorithm = \"hmac-sha512\"
-key = \"bm90LWEtcmVhbC1rZXktYXQtYWxs\"
-[tls.static]
-certificate = '''text before\n{CERTIFICATE}between\n{CERTIFICATE}'''
-key = '''{KEY}'''
-"
-    )
-}
+/// A seed with every key there is, none with its default.
+const WHOLE: &str = include_str!("whole.toml");
 
 #[test]
 fn two_lines_are_enough_for_a_public_name() {
@@ -57,7 +31,7 @@ fn two_lines_are_enough_for_a_public_name() {
 
 #[test]
 fn everything_is_read_and_kept_and_the_secrets_stand_apart() {
-    let seed = parse_seed(whole().as_bytes()).unwrap();
+    let seed = parse_seed(WHOLE.as_bytes()).unwrap();
     let acme = &seed.appliance.tls.acme;
     let dns = acme.dns.as_ref().unwrap();
     assert_eq!(dns.server.to_string(), "[2001:db8::53]:5353");

@@ -76,7 +76,7 @@ pub(in crate::appliance) fn parse_hmac(text: &str) -> Result<Secret, &'static st
 pub(in crate::appliance) fn parse_dns_key(text: &str) -> Result<Secret, &'static str> {
     let body = text.trim_end_matches('=');
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'+' || b == b'/';
-    if text.len() % 4 != 0 || text.len() - body.len() > 2 || !body.bytes().all(allowed) {
+    if !text.len().is_multiple_of(4) || text.len() - body.len() > 2 || !body.bytes().all(allowed) {
         return Err("is not base64");
     }
     if body.len() < 22 {
