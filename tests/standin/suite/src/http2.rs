@@ -21,6 +21,11 @@ use crate::client::{Answer, LONGEST};
 
 pub type Cause = Box<dyn Error + Send + Sync>;
 
+/// The server answered a WebSocket's opening, and not with a WebSocket.
+#[derive(Debug, thiserror::Error)]
+#[error("a WebSocket was refused: status {0}")]
+pub struct Refused(StatusCode);
+
 /// One server over one connection, which is made when it is needed.
 pub struct Http2 {
     /// Its only thread carries the connection on while nobody asks.
@@ -92,9 +97,7 @@ impl Http2 {
             }
             let mut response = sender.send_request(request.body(Full::default())?).await?;
             if response.status() != StatusCode::OK {
-                return Err(
-                    format!("a WebSocket was refused: status {}", response.status()).into(),
-                );
+                return Err(Refused(response.status()).into());
             }
             let upgraded = hyper::upgrade::on(&mut response).await?;
             let (ours, theirs) = UnixStream::pair()?;
