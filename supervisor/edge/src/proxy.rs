@@ -1,35 +1,34 @@
 //! One request's way: admitted or not, forwarded, answered. Every outcome is one line in the log. Rules are `forward`'s and `admission`'s.
 
-use std::pin::pin;
+mod asking;
+mod carrying;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http_body_util::{BodyExt, Either, Full, Limited};
+use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderName};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, StatusCode};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_rustls::server::TlsStream;
 
-use crate::admission::{Admission, RefusedLogin, assess_refused_login};
-use crate::body::{Answer, NoProgress, Outgoing, Passing, TooLarge};
+use self::carrying::{Socket, must_leave};
+use crate::admission::{Admission, RefusedLogin};
+use crate::body::{Answer, Outgoing, Passing};
 use crate::connections::{Client, Door};
 use crate::drain::Drain;
 use crate::forward::{self, Refusal};
-use crate::framing::Checked;
-use crate::guard::login::{self, Attempt, Logins};
+use crate::guard::login::Logins;
 use crate::guard::{address, allow, refusal};
 use crate::headers::Added;
 use crate::log::Log;
-use crate::metrics::{Metrics, UpstreamError};
+use crate::metrics::Metrics;
 use crate::own::Own;
 use crate::page;
 use crate::record::Record;
@@ -37,14 +36,9 @@ use crate::redirect::Redirect;
 use crate::reload::Current;
 use crate::settings::Settings;
 use crate::socket::{self, Opening};
-use crate::upstream::{AnswerBody, AskError, Reply, Upstream};
-use crate::watch::{boot_ms, read_state};
+use crate::upstream::{AnswerBody, Reply, Upstream};
+use crate::watch::boot_ms;
 
-/// How long the second look at a refused log-in may take.
-const STATUS_LIMIT: Duration = Duration::from_secs(10);
-/// How long a good status is let stand before the supervisor's report is read: PostgreSQL's readiness reaches the report a moment after
-/// the database answers, and a report that is older than the fact would let a wrong 401 through.
-const REPORT_DELAY: Duration = Duration::from_millis(200);
 /// How often idle connections to Mattermost are looked through.
 const TENDING: Duration = Duration::from_secs(60);
 
@@ -80,12 +74,6 @@ impl Rules {
             settings,
         }
     }
-}
-
-/// Why the upstream gave no answer.
-enum Unanswered {
-    Failed(AskError),
-    TooLate,
 }
 
 impl Proxy {
@@ -185,14 +173,11 @@ impl Proxy {
             }
             Ok(Forwarded::Socket(response, socket)) => {
                 record.answer(response.status(), response.headers().get(X_REQUEST_ID));
-                let (client, drain) = (Arc::clone(client), self.drain.clone());
                 let open = self.metrics.socket_opened();
+                let held = (Arc::clone(client), open, self.drain.clone());
                 let is_user = client.door == Door::Public;
                 let leave = must_leave(self.drain.clone(), is_user.then(|| self.admission.clone()));
-                tokio::spawn(async move {
-                    socket.run::<IO>(&record, leave).await;
-                    drop((record, client, open, drain));
-                });
+                tokio::spawn(socket.begin::<IO>(record, leave, held));
                 response.map(|()| Answer::own(Bytes::new(), None))
             }
             Err(response) => {
@@ -339,132 +324,12 @@ impl Proxy {
         Ok(Forwarded::Answer(response))
     }
 
-    /// Reads the whole body of a log-in, to know whom it is about, and whether it may be tried.
-    async fn begin_login(
-        &self,
-        body: Passing<Incoming>,
-        parts: &Parts,
-        asked: &Asked<'_>,
-    ) -> Result<(Bytes, Attempt), Response<String>> {
-        let (path, record) = (parts.uri.path(), asked.record);
-        let body = match body.at_most(login::BODY_LIMIT).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) => return Err(bad_body(error.as_ref(), path, &record.id)),
-        };
-        let login_id = login::login_id(&body).map_err(|error| {
-            page::error(
-                StatusCode::BAD_REQUEST,
-                path,
-                &error.to_string(),
-                &record.id,
-            )
-        })?;
-        let limits = &asked.settings.login;
-        let begun = self
-            .logins
-            .begin(limits, record.client, &login_id, Instant::now());
-        let attempt = begun.map_err(|login::TooMany(wait)| {
-            let details = json!({ "id": record.id, "client": record.client });
-            self.log.event(
-                "warn",
-                "too many failed log-ins: this one is not tried",
-                details,
-            );
-            refusal::too_many_logins(wait, path, &record.id)
-        })?;
-        Ok((body, attempt))
-    }
-
     fn socket_key(&self, parts: &Parts, asked: &Asked<'_>) -> Result<String, Response<String>> {
         let mut random = [0; 16];
         match aws_lc_rs::rand::fill(&mut random) {
             Ok(()) => Ok(socket::make_key(random)),
             Err(_) => Err(self.unavailable(parts, asked)),
         }
-    }
-
-    /// Looks a second time whether a 401 to a log-in can be believed.
-    async fn look_again(&self, arrived_ms: u64, settings: &Settings) -> RefusedLogin {
-        let mut request = Request::new(Either::Right(Full::default()));
-        *request.uri_mut() = Uri::from_static("/api/v4/system/ping?get_server_status=true");
-        request
-            .headers_mut()
-            .insert(header::HOST, HeaderValue::from_static("localhost"));
-        let asked = self.ask(request, STATUS_LIMIT, &AtomicU64::new(0)).await;
-        let status_is_good = match asked {
-            Ok(Reply::Answer(response)) => {
-                let good = response.status() == StatusCode::OK;
-                // Read to its end, so that the connection can be used again.
-                good && Limited::new(response.into_body(), 64 * 1024)
-                    .collect()
-                    .await
-                    .is_ok()
-            }
-            Ok(Reply::Switched(..)) | Err(_) => false,
-        };
-        if !status_is_good {
-            return RefusedLogin::Unavailable;
-        }
-        tokio::time::sleep(REPORT_DELAY).await;
-        // The file itself, not the last notice of a change: the two can be a moment apart.
-        assess_refused_login(
-            arrived_ms,
-            status_is_good,
-            &read_state(&settings.upstream_state),
-        )
-    }
-
-    /// Gives up when for `limit` there was neither an answer nor one more byte of the request, which `sent` counts.
-    async fn ask(
-        &self,
-        request: Request<Outgoing>,
-        limit: Duration,
-        sent: &AtomicU64,
-    ) -> Result<Reply<Outgoing>, Unanswered> {
-        let mut asking = pin!(self.upstream.ask(request));
-        let mut seen = 0;
-        loop {
-            match tokio::time::timeout(limit, asking.as_mut()).await {
-                Ok(reply) => return reply.map_err(Unanswered::Failed),
-                Err(_) => {
-                    let before = std::mem::replace(&mut seen, sent.load(Ordering::Relaxed));
-                    if seen == before {
-                        return Err(Unanswered::TooLate);
-                    }
-                }
-            }
-        }
-    }
-
-    fn unanswered(
-        &self,
-        parts: &Parts,
-        asked: &Asked<'_>,
-        unanswered: &Unanswered,
-    ) -> Response<String> {
-        let refuse = |status, message: &str| {
-            page::error(status, parts.uri.path(), message, &asked.record.id)
-        };
-        let error = match unanswered {
-            Unanswered::TooLate => {
-                self.metrics.upstream_failed(UpstreamError::TooLate);
-                return refuse(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "Mattermost did not answer in time",
-                );
-            }
-            Unanswered::Failed(error) => error,
-        };
-        if error.is_of_body() {
-            return bad_body(error, parts.uri.path(), &asked.record.id);
-        }
-        self.metrics.upstream_failed(UpstreamError::Unreachable);
-        self.log.event(
-            "warn",
-            "Mattermost could not be asked",
-            json!({ "id": asked.record.id, "error": chain(error) }),
-        );
-        self.unavailable(parts, asked)
     }
 
     fn unavailable(&self, parts: &Parts, asked: &Asked<'_>) -> Response<String> {
@@ -496,59 +361,6 @@ enum Forwarded {
     Socket(Response<()>, Socket),
 }
 
-struct Socket {
-    client: OnUpgrade,
-    upstream: TcpStream,
-    /// Read of the upstream with the head of its answer.
-    early: Bytes,
-}
-
-impl Socket {
-    /// Carries it until one side ends or it must `leave`.
-    async fn run<IO>(self, record: &Record, leave: impl Future<Output = ()>)
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        // An error means that the client is gone.
-        let Ok(client) = self.client.await else {
-            return;
-        };
-        let mut ends = socket::Ends {
-            upstream: self.upstream,
-            from_upstream: self.early,
-            from_client: Bytes::new(),
-        };
-        match client.downcast::<TokioIo<Checked<TlsStream<IO>>>>() {
-            // HTTP/1.1: nothing of what carried HTTP is needed any more.
-            Ok(parts) => {
-                ends.from_client = parts.read_buf;
-                let client = parts.io.into_inner().into_inner();
-                ends.run(client, record, leave).await;
-            }
-            // A stream of HTTP/2.
-            Err(client) => ends.run(TokioIo::new(client), record, leave).await,
-        }
-    }
-}
-
-/// Resolves when the edge stops, and for a user's socket when users are kept out on purpose. That Mattermost or its database is away for a
-/// moment ends no socket: they find their way back behind it.
-async fn must_leave(mut drain: Drain, admission: Option<watch::Receiver<Admission>>) {
-    let closes = async {
-        match admission {
-            Some(mut admission) => {
-                let is_closed = |now: &Admission| now.maintenance().is_some();
-                admission.wait_for(is_closed).await.ok();
-            }
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ending = drain.begun() => {}
-        () = closes => {}
-    }
-}
-
 fn bad_gateway(parts: &Parts, asked: &Asked<'_>, message: &str) -> Response<String> {
     page::error(
         StatusCode::BAD_GATEWAY,
@@ -556,31 +368,6 @@ fn bad_gateway(parts: &Parts, asked: &Asked<'_>, message: &str) -> Response<Stri
         message,
         &asked.record.id,
     )
-}
-
-/// What a client is told whose own body ended its request.
-fn bad_body(error: &(dyn std::error::Error + 'static), path: &str, id: &str) -> Response<String> {
-    let (status, message) = if is_caused_by::<TooLarge>(error) {
-        (Refusal::TooLarge.status(), Refusal::TooLarge.to_string())
-    } else if is_caused_by::<NoProgress>(error) {
-        let message = "the request's body stopped coming";
-        (StatusCode::REQUEST_TIMEOUT, message.to_owned())
-    } else {
-        let message = "the request's body did not come to its end";
-        (StatusCode::BAD_REQUEST, message.to_owned())
-    };
-    page::error(status, path, &message, id)
-}
-
-fn is_caused_by<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<E>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// An error with all its causes in one line.
