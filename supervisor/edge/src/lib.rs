@@ -150,7 +150,8 @@ async fn serve(
         challenges.clone(),
         Arc::clone(&certificates),
         log.clone(),
-    );
+    )
+    .map_err(thread)?;
     let redirect = Arc::new(Redirect::new(
         current.clone(),
         Arc::clone(&certificates),

@@ -1,43 +1,49 @@
 //! Accounts that are no more.
 
 use atalaya_edge::tls::acme::Step;
-use hyper::Method;
+use atalaya_edge::tls::acme::transport::{Transport, trust};
+use base64::Engine;
+use instant_acme::Account;
+use rustls::pki_types::PrivatePkcs8KeyDer;
 
-use crate::front::problem;
 use crate::machine::{Setup, read_json};
 use crate::place::{DAY, Place, at};
 
-/// The authority has deactivated the account: it refuses each order of it, and to find it by its key.
-fn refuse_account(place: &Place, id: &str) {
-    let (id, refused_key) = (id.to_owned(), std::sync::Mutex::new(true));
-    place.front.set_rule(move |seen| {
-        let for_account = seen.payload["termsOfServiceAgreed"] == true;
-        let mut first = refused_key.lock().unwrap();
-        // The first key is the old account's; the next comes with a new one.
-        if seen.method == Method::POST && (for_account && std::mem::take(&mut *first)) {
-            return problem(
-                401,
-                "unauthorized",
-                &format!("account {id} is deactivated"),
-                None,
-            );
-        }
-        None
-    });
+/// As its owner, or the authority's staff, may do.
+async fn deactivate(place: &Place) {
+    let account = read_json(&place.file("account.json"));
+    let key = base64::engine::general_purpose::STANDARD
+        .decode(account["key"].as_str().unwrap())
+        .unwrap();
+    let trusted = trust(place.wanted.acme.authority.as_deref()).unwrap();
+    Account::builder_with_http(Box::new(Transport::new(trusted)))
+        .from_parts(
+            account["id"].as_str().unwrap().to_owned(),
+            PrivatePkcs8KeyDer::from(key),
+            place.wanted.acme.directory.clone(),
+        )
+        .await
+        .unwrap()
+        .deactivate()
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn a_deactivated_account_is_replaced_by_a_new_one() {
-    let mut place = Place::new(Setup::default()).await;
-    let mut acme = place.open();
-    assert_eq!(acme.step(at(0)).await, Step::Issued);
-    let before = read_json(&place.file("account.json"));
-    refuse_account(&place, before["id"].as_str().unwrap());
-    place.wanted.names.push("more.example.test".to_owned());
-    assert_eq!(place.open().step(at(DAY)).await, Step::Issued);
-    let after = read_json(&place.file("account.json"));
-    assert_ne!(before["id"], after["id"]);
-    assert_ne!(before["key"], after["key"]);
+    // By the library that knows the account by its key, and by the one that knows its address.
+    for profile in [None, Some("any".to_owned())] {
+        let mut place = Place::new(Setup::default()).await;
+        place.wanted.acme.profile = profile;
+        assert_eq!(place.open().step(at(0)).await, Step::Issued);
+        let before = read_json(&place.file("account.json"));
+        deactivate(&place).await;
+        place.wanted.names.push("more.example.test".to_owned());
+        assert_eq!(place.open().step(at(DAY)).await, Step::Issued);
+        let after = read_json(&place.file("account.json"));
+        assert_ne!(before["id"], after["id"]);
+        assert_ne!(before["key"], after["key"]);
+    }
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use atalaya_edge::settings::{Challenge, Dns};
 use atalaya_edge::tls::acme::Step;
-use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
 
 use crate::machine::{PATIENCE, Running, Setup, own_address, tools};
 use crate::place::{HOUR, NAME, Place, at, reason};
@@ -54,9 +54,10 @@ fn knot(ip: Ipv4Addr, dir: &Path, updated: &str, delegation: &str) -> (Running, 
 
 async fn place(updated: &str, delegation: &str) -> (Place, Running, SocketAddr, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let (server, dns) = knot(own_address(), dir.path(), updated, delegation);
+    let ip = own_address();
+    let (server, dns) = knot(ip, dir.path(), updated, delegation);
     let mut place = Place::new(Setup {
-        dns: Some(dns),
+        dns: Some(resolver(ip, dns)),
         ..Setup::default()
     })
     .await;
@@ -71,22 +72,59 @@ async fn place(updated: &str, delegation: &str) -> (Place, Running, SocketAddr, 
     (place, server, dns, dir)
 }
 
-/// Whether there is a TXT record by that name.
-fn has_text(server: SocketAddr, name: &str) -> bool {
-    let mut question = Message::query();
-    question.add_query(Query::query(
-        Name::from_ascii(name).unwrap(),
-        RecordType::TXT,
-    ));
+/// One question over UDP.
+fn ask(server: SocketAddr, question: &Message) -> Message {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.send_to(&question.to_vec().unwrap(), server).unwrap();
     let mut answer = [0; 4096];
     let length = socket.recv(&mut answer).unwrap();
-    let answer = Message::from_vec(&answer[..length]).unwrap();
+    Message::from_vec(&answer[..length]).unwrap()
+}
+
+fn query(name: &Name, kind: RecordType) -> Message {
+    let mut question = Message::query();
+    question.add_query(Query::query(name.clone(), kind));
+    question
+}
+
+/// Whether there is a TXT record by that name.
+fn has_text(server: SocketAddr, name: &str) -> bool {
+    let answer = ask(
+        server,
+        &query(&Name::from_ascii(name).unwrap(), RecordType::TXT),
+    );
     let known = [ResponseCode::NoError, ResponseCode::NXDomain];
     assert!(known.contains(&answer.response_code), "{answer:?}");
     !answer.answers.is_empty()
+}
+
+/// What authorities ask: a resolver, which follows a CNAME from zone to zone, as a zone's own server need not.
+fn resolver(ip: Ipv4Addr, server: SocketAddr) -> SocketAddr {
+    let socket = UdpSocket::bind((ip, 5300)).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok((length, client)) = socket.recv_from(&mut bytes) {
+            let asked = Message::from_vec(&bytes[..length]).unwrap();
+            let (mut name, kind) = (
+                asked.queries[0].name().clone(),
+                asked.queries[0].query_type(),
+            );
+            let mut answer = Message::response(asked.id, OpCode::Query);
+            answer.add_queries(asked.queries.clone());
+            for _ in 0..8 {
+                let part = ask(server, &query(&name, kind));
+                answer.add_answers(part.answers.clone());
+                match part.answers.last().map(|record| &record.data) {
+                    Some(RData::CNAME(target)) => name = target.0.clone(),
+                    _ => break,
+                }
+            }
+            socket.send_to(&answer.to_vec().unwrap(), client).unwrap();
+        }
+    });
+    address
 }
 
 #[tokio::test]

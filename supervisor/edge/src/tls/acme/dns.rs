@@ -39,8 +39,7 @@ pub enum DnsError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     #[error(
-        "the DNS server {server} refuses to change {owner} in the zone {zone}: {code}. Its log says why; NotAuth means that it does not \
-         know the TSIG key by that name, algorithm and value, or that the clocks differ"
+        "the DNS server {server} refuses to change {owner} in the zone {zone}: {code}{}", hint(*code)
     )]
     Refused {
         server: SocketAddr,
@@ -55,6 +54,17 @@ pub enum DnsError {
         server: SocketAddr,
         owner: Box<Name>,
     },
+}
+
+/// What RFC 8945 and RFC 2136 say by these, for people.
+fn hint(code: ResponseCode) -> &'static str {
+    match code {
+        ResponseCode::NotAuth => {
+            "; it does not know the TSIG key by this name, algorithm and value, its clock is another, or it has no such zone"
+        }
+        ResponseCode::Refused => "; its policy does not let this TSIG key change that name",
+        _ => "; its log says why",
+    }
 }
 
 /// The server that takes updates.

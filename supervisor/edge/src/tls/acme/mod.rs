@@ -25,7 +25,7 @@ mod order;
 mod ordinary;
 mod proof;
 mod run;
-mod transport;
+pub mod transport;
 
 use std::fmt::Write;
 use std::path::PathBuf;

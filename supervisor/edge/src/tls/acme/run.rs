@@ -16,7 +16,7 @@ use crate::tls::challenges::Challenges;
 /// Between two passes. Often, because the clock may be set by years soon after the first start.
 const PASS: Duration = Duration::from_secs(60);
 
-/// The task that orders; told of new settings by [`Orders::apply`].
+/// The thread that orders; told of new settings by [`Orders::apply`].
 pub struct Orders {
     wanted: watch::Sender<Option<Wanted>>,
 }
@@ -28,10 +28,16 @@ impl Orders {
         challenges: Challenges,
         certificates: Arc<Certificates>,
         log: Log,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let (wanted, changes) = watch::channel(Wanted::from_settings(settings, secrets));
-        tokio::spawn(follow(changes, challenges, certificates, log));
-        Self { wanted }
+        // A runtime of its own: what is written and read here waits for the disk, and no connection may wait for that.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("acme".to_owned())
+            .spawn(move || runtime.block_on(follow(changes, challenges, certificates, log)))?;
+        Ok(Self { wanted })
     }
 
     /// An order that is under way for other settings is given up.
