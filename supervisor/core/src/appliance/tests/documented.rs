@@ -2,9 +2,10 @@
 
 use super::super::*;
 
-const PAGES: [&str; 2] = [
+const PAGES: [&str; 3] = [
     include_str!("../../../../../docs/configuration.md"),
     include_str!("../../../../../docs/seed.md"),
+    include_str!("../../../../../README.md"),
 ];
 
 #[test]
@@ -19,7 +20,7 @@ fn every_example_is_accepted() {
             examples += 1;
         }
     }
-    assert!(examples >= 5);
+    assert!(examples >= 6);
 }
 
 #[test]
