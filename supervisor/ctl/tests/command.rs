@@ -148,7 +148,7 @@ fn a_restart_waits_for_the_new_run() {
     let answers = [
         unit("Running", true, 3),
         unit("Stopping", false, 3),
-        unit("Running", true, 3),
+        unit("Stopping", false, 3),
         unit("Starting", false, 4),
         unit("Running", true, 4),
     ];
@@ -159,6 +159,32 @@ fn a_restart_waits_for_the_new_run() {
     assert!(output.status.success());
     assert_eq!(asked.len(), 5);
     assert_eq!(asked[1], "POST /v1/units/app/restart");
+}
+
+/// A unit with a successor never stops: its main process is another, in the same run.
+#[test]
+fn a_restart_by_handing_over_waits_for_the_successor() {
+    let handing_over = |is: bool, pid: u32| {
+        let mut unit = unit("Running", true, 3);
+        unit["handing_over"] = json!(is);
+        unit["pid"] = json!(pid);
+        (200, unit)
+    };
+    for (last, succeeds) in [
+        (handing_over(false, 8), true),
+        (handing_over(false, 7), false),
+    ] {
+        let answers = vec![
+            handing_over(false, 7),
+            handing_over(true, 7),
+            handing_over(true, 7),
+            handing_over(true, 8),
+            last,
+        ];
+        let (output, asked) = run(&["unit", "restart", "app"], answers);
+        assert_eq!(output.status.success(), succeeds);
+        assert_eq!(asked.len(), 5);
+    }
 }
 
 #[test]

@@ -9,10 +9,13 @@ use crate::log::Log;
 pub fn report(log: Log, crashes: Counter) {
     std::panic::set_hook(Box::new(move |panic| {
         crashes.inc();
-        let details = json!({
-            "at": panic.location().map(ToString::to_string),
-            "why": panic.payload_as_str(),
-        });
+        let said = panic.payload();
+        let why = said
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| said.downcast_ref::<&str>().copied());
+        let at = panic.location().map(ToString::to_string);
+        let details = json!({ "at": at, "why": why });
         log.event("error", "a task of the edge crashed", details);
     }));
 }

@@ -96,7 +96,7 @@ impl Reload {
             tokio::select! {
                 Some(()) = changes.recv() => {
                     while changes.try_recv().is_ok() {}
-                    self.look();
+                    tokio::task::block_in_place(|| self.look());
                 }
                 Some(()) = hang_up.recv() => {
                     let begun: Vec<_> = [Some(NotifyState::Reloading), NotifyState::monotonic_usec_now().ok()]
@@ -104,7 +104,7 @@ impl Reload {
                         .flatten()
                         .collect();
                     tell_supervisor(&begun, &self.log);
-                    self.look();
+                    tokio::task::block_in_place(|| self.look());
                     let status = self.told.as_ref().and_then(|told| told.error.clone()).map_or_else(
                         String::new,
                         |error| format!("its settings were refused, the former ones hold: {error}").replace('\n', " "),
@@ -115,7 +115,7 @@ impl Reload {
         }
     }
 
-    /// Reads the files and applies them if they are valid and say something new.
+    /// Reads the files and applies them if they are valid and say something new. May wait for the disk, where certificates are kept.
     fn look(&mut self) {
         let told = match self.files.read() {
             Ok((settings, secrets)) => self.apply(settings, secrets),
@@ -142,7 +142,10 @@ impl Reload {
         let (settings, restart_for) = keep_what_is_bound(&now, settings);
         if settings != *now || secrets != self.secrets {
             let time = UnixTime::now();
-            if let Err(error) = Certificates::check(&settings, &secrets, time) {
+            // A certificate that has grown old meanwhile is no reason to refuse what has nothing to do with it.
+            let concerns_it =
+                settings.tls != now.tls || settings.site != now.site || secrets != self.secrets;
+            if concerns_it && let Err(error) = Certificates::check(&settings, &secrets, time) {
                 return Told {
                     error: Some(chain(&error)),
                     restart_for: Vec::new(),

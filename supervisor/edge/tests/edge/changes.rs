@@ -73,6 +73,36 @@ fn settings_that_are_not_valid_change_nothing_and_are_told() {
 }
 
 #[test]
+fn a_certificate_is_changed_with_its_key_or_not_at_all_and_old_connections_go_on() {
+    let upstream = Upstream::start();
+    let mut place = Place::new(upstream.address);
+    let edge = place.start_open();
+    let (address, ca) = (edge.https(), place.ca_pem());
+    let mut kept = raw(address, &ca, "localhost").unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let pem = made.cert.pem();
+    // Its key is not there: nothing of this holds.
+    place.extra = format!("[tls]\nmode = \"static\"\ncertificate = '''\n{pem}'''\n{OPEN}");
+    place.write_settings();
+    let told = place.wait_public("settings.json", |told| told["error"].is_string());
+    assert!(
+        told["error"].as_str().unwrap().contains("tls.static.key"),
+        "{told}"
+    );
+    assert_eq!(figures(&edge, &place), 403);
+    // The key comes, in a file of its own.
+    let key = made.signing_key.serialize_pem();
+    place.secrets = Some(format!("static_key = '''\n{key}'''\n"));
+    place.write_settings();
+    place.wait_public("certificate.json", |report| report["serving"] == "static");
+    place.wait_public("settings.json", |told| told["error"].is_null());
+    assert_eq!(get(address, &pem, "/_atalaya/metrics").status, 200);
+    kept.write_all(b"GET /page HTTP/1.1\r\nHost: localhost:8443\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    assert!(read_to_end(&mut kept).starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
 fn the_supervisor_is_told_when_a_reload_is_done() {
     let upstream = Upstream::start();
     let mut place = Place::new(upstream.address);

@@ -3,11 +3,14 @@
 use std::io::Write;
 use std::net::TcpListener;
 
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::client::{get, raw, read_to_end};
+use crate::client::{get, raw, read_to_end, send};
 use crate::edge::Place;
 use crate::upstream::Upstream;
 
@@ -32,10 +35,18 @@ fn a_successor_serves_while_the_old_run_finishes_what_it_has_begun() {
     let place = place(&upstream);
     let mut edge = place.start_open();
     let (address, ca) = (edge.https(), place.ca_pem());
-    let waiting = {
+    let waiting = ["http/1.1", "h2"].map(|protocol| {
         let ca = ca.clone();
-        std::thread::spawn(move || get(address, &ca, "/hang"))
-    };
+        std::thread::spawn(move || {
+            let request = match protocol {
+                "h2" => Request::get("https://localhost:8443/hang"),
+                _ => Request::get("/hang").header("host", "localhost:8443"),
+            };
+            let request = request.body(Full::<Bytes>::default()).unwrap();
+            send(address, &ca, protocol, request)
+        })
+    });
+    upstream.wait_hanging();
     upstream.wait_hanging();
     // Connected, but nothing asked yet.
     let mut early = raw(address, &ca, "localhost").unwrap();
@@ -57,8 +68,10 @@ fn a_successor_serves_while_the_old_run_finishes_what_it_has_begun() {
         .unwrap();
     let answer = read_to_end(&mut early);
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"));
-    upstream.release.add_permits(1);
-    assert_eq!(waiting.join().unwrap().json(), json!({ "late": true }));
+    upstream.release.add_permits(2);
+    for waiting in waiting {
+        assert_eq!(waiting.join().unwrap().json(), json!({ "late": true }));
+    }
     assert!(edge.wait_end().success());
     // What the old one made is still there: the authority, the reports, the socket.
     assert_eq!(get(address, &place.ca_pem(), "/headers").status, 200);
