@@ -9,24 +9,148 @@
     reason = "a panic is how a finding is reported"
 )]
 
+use atalaya_core::appliance::{MAX_BYTES, Seed, Stored, parse_public, parse_seed, parse_stored};
 use atalaya_core::link::{self, FromInit, ToInit};
+use atalaya_core::release::{Kind, MattermostRelease, Release};
+use atalaya_core::render::{Facts, render};
 use atalaya_core::unit::parse_unit;
 use atalayad::api::{Call, parse_request};
 use atalayad::logs::segment::{VERSION, scan};
 use atalayad::notify::{self, Word};
 use atalayad::supervisor::Request;
 
+// The edge's parsers without the edge: its TLS and ACME, compiled for libFuzzer, would take longer than all targets run.
+#[path = "../../../supervisor/edge/src/guard/proxy_protocol.rs"]
+pub mod proxy_protocol;
+#[path = "../../../supervisor/edge/src/settings/mod.rs"]
+pub mod settings;
+
+use proxy_protocol::Step;
+
 /// A parser under test: its name, which is also that of its folder in `corpus/`.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 8] = [
+    ("appliance_file", appliance_file),
+    ("edge_settings", edge_settings),
+    ("proxy_header", proxy_header),
     ("unit_file", unit_file),
     ("link_message", link_message),
     ("notify_datagram", notify_datagram),
     ("control_request", control_request),
     ("log_segment", log_segment),
 ];
+
+/// A seed: what is kept of it and what everybody may read is understood again, and the same, and the edge understands what
+/// is made from it; or mistakes, each on a line of this file.
+pub fn appliance_file(bytes: &[u8]) {
+    match parse_seed(bytes) {
+        Ok(Seed {
+            appliance, secrets, ..
+        }) => {
+            let rendered = render(&appliance, &facts());
+            settings::parse(&rendered.edge_toml).expect("the edge understands its settings");
+            let public = parse_public(appliance.to_toml().as_bytes());
+            assert_eq!(public.expect("what we write is understood"), appliance);
+            let kept = Stored { appliance, secrets };
+            let text = kept.to_toml();
+            // What stands between PEM blocks is left out, and headings are put in: it may be longer, but never by much.
+            assert!(text.len() <= 2 * MAX_BYTES);
+            assert_eq!(
+                parse_stored(text.as_bytes()).expect("what we write is understood"),
+                kept
+            );
+        }
+        Err(invalid) => {
+            let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count();
+            assert!(!invalid.0.is_empty(), "refused without a reason");
+            for problem in &invalid.0 {
+                assert!(problem.line <= lines, "{problem}");
+                assert!(!problem.to_string().contains(char::is_control), "{problem}");
+            }
+        }
+    }
+}
+
+fn facts() -> Facts {
+    Facts {
+        memory_bytes: 1 << 32,
+        cpus: 2,
+        addresses: Vec::new(),
+        found_site: None,
+        release: Release {
+            product: String::new(),
+            version: String::new(),
+            build: String::new(),
+            built: String::new(),
+            mattermost: MattermostRelease {
+                version: String::new(),
+                kind: Kind::Standin,
+                source: String::new(),
+                sha256: String::new(),
+            },
+            postgresql: String::new(),
+        },
+    }
+}
+
+/// The edge's settings: whatever is taken for a site is one origin, and where a request is sent on to stays there.
+pub fn edge_settings(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Ok(settings) = settings::parse(text) else {
+        return;
+    };
+    if let Some(site) = &settings.site {
+        let again = settings::Site::parse(site.origin()).expect("an origin is an address");
+        assert_eq!(&again, site);
+        let host = site.host().trim_matches(['[', ']']);
+        let covered = match site.address() {
+            Some(address) => settings.addresses.contains(&address),
+            None => settings.names.iter().any(|name| name == host),
+        };
+        assert!(covered, "no certificate would cover {}", site.origin());
+        for path in ["/a?b", "//evil.example/", "@evil.example/", ".evil.example"] {
+            let location = site.location(path);
+            let rest = location.strip_prefix(site.origin());
+            assert!(rest.is_some_and(|rest| rest.starts_with('/')), "{location}");
+        }
+    }
+    let sorted = |names: &[String]| names.windows(2).all(|two| two[0] < two[1]);
+    assert!(sorted(&settings.names), "{:?}", settings.names);
+}
+
+/// A PROXY protocol header as it comes off a connection: never more is read than it is long, and whatever stands behind it
+/// changes nothing.
+pub fn proxy_header(bytes: &[u8]) {
+    let mut read = 0;
+    loop {
+        let rest = &bytes[read..];
+        let more = match proxy_protocol::assess(&bytes[..read]) {
+            Step::Done(client) => {
+                assert!(read >= 15, "a header of {read} bytes");
+                if let Some(client) = client {
+                    assert_eq!(client, client.to_canonical(), "two names for one client");
+                }
+                return;
+            }
+            Step::Malformed => return,
+            Step::Exactly(more) => more,
+            Step::Line(most) => match rest.iter().position(|byte| *byte == b'\n') {
+                Some(end) if end < most => end + 1,
+                _ => most.min(rest.len().max(1)),
+            },
+        };
+        assert!(more > 0, "waits for nothing after {read} bytes");
+        assert!(read + more <= 4096, "wants {more} more after {read}");
+        if more > rest.len() {
+            return;
+        }
+        read += more;
+    }
+}
 
 /// A unit file: a unit, or one line that names a line of this file.
 pub fn unit_file(bytes: &[u8]) {
@@ -104,6 +228,7 @@ pub fn control_request(bytes: &[u8]) {
             assert_eq!(method, if acts { "POST" } else { "GET" }, "{request:?}");
         }
         Ok(Call::Logs(_)) => assert_eq!(method, "GET"),
+        Ok(Call::Maintenance(_)) => assert_eq!(method, "POST"),
         Err(answer) => {
             assert!((400..500).contains(&answer.status), "{}", answer.status);
             for sentence in ["error", "data", "next"] {

@@ -243,6 +243,16 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_lists_what_is_closed() {
+        let documented = include_str!("../../../../docs/access.md");
+        for (methods, pattern) in CALLS {
+            let methods = if *methods == "*" { "any" } else { methods };
+            let line = format!("\n{methods:<15} {pattern}\n");
+            assert!(documented.contains(&line), "{line}");
+        }
+    }
+
+    #[test]
     fn the_table_has_only_known_methods_and_ends_with_its_wildcards() {
         for (methods, pattern) in CALLS {
             for method in methods.split(' ') {
