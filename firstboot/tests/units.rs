@@ -115,3 +115,18 @@ fn every_unit_is_limited_and_nobody_is_privileged() {
         assert_eq!(unit.user == "root", root, "{name}");
     }
 }
+
+/// What `seed` hands over is what the edge is given, and nobody else.
+#[test]
+fn the_edge_alone_gets_the_configuration_s_secrets() {
+    let secrets = atalaya_firstboot::places::Places::at(Path::new("/")).edge_secrets();
+    let holders: Vec<String> = units()
+        .into_iter()
+        .filter(|unit| {
+            let mut given = unit.credentials.iter();
+            given.any(|credential| Path::new(&credential.source) == secrets)
+        })
+        .map(|unit| unit.name)
+        .collect();
+    assert_eq!(holders, ["edge"]);
+}
