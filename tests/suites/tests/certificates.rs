@@ -99,7 +99,14 @@ fn two_lines(place: &mut Place) -> anyhow::Result<()> {
     let issued = eventually("a certificate of the authority", ISSUED, || {
         Ok(user.server_certificate().ok())
     })
-    .with_context(|| format!("the authority says:\n{}", authority.log()))?;
+    .with_context(|| {
+        let edge = run(&vm, &["/usr/bin/atalaya", "logs", "-u", "edge", "-n", "20"]);
+        format!(
+            "the authority says:\n{}the edge says:\n{}",
+            authority.log(),
+            edge.unwrap_or_default()
+        )
+    })?;
     user.log_in(ADMINISTRATOR, PASSWORD)?;
     let page = user.get("/")?;
     ensure!(

@@ -119,6 +119,8 @@ pub struct Moment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     Waited,
+    /// This machine has no way to the authority: nothing was tried, and soon it is looked again.
+    Offline,
     Issued,
     /// In words for people.
     Failed(String),
@@ -256,6 +258,14 @@ impl Acme {
     }
 
     async fn attempt(&mut self, now: i64) -> Step {
+        // At the machine's start the network comes later than the edge. An attempt would count, and the next one be minutes away.
+        if let Some(error) = transport::offline(&self.wanted.acme.directory).await {
+            let directory = &self.wanted.acme.directory;
+            self.record.error = Some(format!(
+                "this machine has no way to the authority {directory}: {error}"
+            ));
+            return Step::Offline;
+        }
         let before = self.record.clone();
         let mut begun = before.clone();
         begun.attempts = begun.attempts.begun(now);

@@ -16,6 +16,9 @@ use crate::tls::challenges::Challenges;
 /// Between two passes. Often, because the clock may be set by years soon after the first start.
 const PASS: Duration = Duration::from_secs(60);
 
+/// Where there is no way to the authority yet: the network may come in a moment.
+const OFFLINE_PASS: Duration = Duration::from_secs(5);
+
 /// The thread that orders; told of new settings by [`Orders::apply`].
 pub struct Orders {
     wanted: watch::Sender<Option<Wanted>>,
@@ -92,6 +95,7 @@ async fn order(wanted: Wanted, challenges: &Challenges, certificates: &Certifica
             .map(|life| (life.not_after - moment(build).now) / 86_400);
         match step {
             Step::Waited => {}
+            Step::Offline => passes.reset_after(OFFLINE_PASS),
             Step::Issued => {
                 offer(&acme, certificates);
                 log.event(

@@ -1,6 +1,7 @@
 //! HTTPS to the authority: whom to trust for it, and a client for instant-acme that remembers Retry-After, which the library keeps to itself.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
@@ -24,6 +25,8 @@ use super::client::Failure;
 const PUBLIC_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// For one request.
 const LIMIT: Duration = Duration::from_secs(60);
+/// To find out whether there is a way to the authority.
+const LOOK_LIMIT: Duration = Duration::from_secs(20);
 /// Of one answer. Directories and chains have a few kilobytes.
 const MOST_BYTES: usize = 1024 * 1024;
 
@@ -57,6 +60,36 @@ pub fn trust(authority: Option<&str>) -> Result<Arc<ClientConfig>, Failure> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// Why this machine itself cannot get to the directory, if so: its name has no address, or there is no way to any. Nobody is asked anything
+/// by that. An authority that is there and does not answer is another matter.
+pub async fn offline(directory: &str) -> Option<std::io::Error> {
+    let uri: Uri = directory.parse().ok()?;
+    let host = uri.host()?.trim_matches(['[', ']']);
+    let port = uri.port_u16().unwrap_or(443);
+    let look = async {
+        let addresses = match tokio::net::lookup_host((host, port)).await {
+            Ok(addresses) => addresses,
+            Err(error) => return Some(error),
+        };
+        let mut no_way = None;
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Err(error) if is_no_way(error.kind()) => no_way = Some(error),
+                Ok(_) | Err(_) => return None,
+            }
+        }
+        no_way
+    };
+    tokio::time::timeout(LOOK_LIMIT, look).await.unwrap_or(None)
+}
+
+fn is_no_way(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::NetworkDown
+    )
 }
 
 /// A connection for each request: an order takes a dozen of them, every few weeks.
@@ -166,6 +199,13 @@ mod tests {
         ] {
             assert_eq!(seconds_of(text, now), seconds, "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_without_an_address_means_offline_and_a_refusal_does_not() {
+        assert!(offline("https://nowhere.invalid/directory").await.is_some());
+        // Nobody listens on port 1; but the machine is there.
+        assert!(offline("https://127.0.0.1:1/directory").await.is_none());
     }
 
     #[test]
