@@ -44,7 +44,6 @@ use tokio::task::JoinSet;
 use crate::admission::Admission;
 use crate::connections::Connections;
 use crate::guard::per_client::PerClient;
-pub use crate::guard::proxy_protocol;
 use crate::life::Life;
 pub use crate::listen::Inherited;
 use crate::log::Log;
