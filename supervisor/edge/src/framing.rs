@@ -251,7 +251,7 @@ mod tests {
     use proptest::prelude::*;
 
     const HARMLESS: &str = "\r\nPOST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 49\r\n\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n\
-         POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1a;x=y\r\nContent-Length: 3\r\n\r\nX: yz\r\n\r\n0\r\nTrailer: 1\r\n\r\n\
+         POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1a;x=y\r\nContent-Length: 3\r\n\r\nX: yz\r\n0\r\nTrailer: 1\r\n\r\n\
          GET /c HTTP/1.1\r\nX-Content-Length: 5\r\nHost: a\r\n\r\nPOST /d HTTP/1.1\nContent-Length: 0\n\nGET / HTTP/1.1\r\n\r\n";
 
     fn conflict_in(text: &str) -> bool {
@@ -285,6 +285,18 @@ mod tests {
     fn after_a_chunk_without_a_size_nothing_is_believed() {
         assert!(conflict_in(
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nGET / HTTP/1.1\r\n"
+        ));
+    }
+
+    #[test]
+    fn where_the_library_reads_otherwise_nothing_more_is_believed() {
+        // A length with so many blanks that it is cut, and a lone line feed among trailers.
+        let blanks = " ".repeat(LINE);
+        assert!(conflict_in(&format!(
+            "POST / HTTP/1.1\r\nContent-Length:{blanks}5\r\n\r\nhelloGET"
+        )));
+        assert!(conflict_in(
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: 1\n\nGET"
         ));
     }
 

@@ -221,6 +221,10 @@ impl Proxy {
         }
         let host = forward::assess_host(&parts, opening)
             .map_err(|refusal| refuse(refusal, parts.uri.path()))?;
+        // HTTP/1.1's are counted by its parser.
+        if parts.headers.len() > settings.limits.headers {
+            return Err(refuse(Refusal::Headers, parts.uri.path()));
+        }
         if client.door == Door::Public {
             let is_elsewhere = match &settings.site {
                 Some(site) => !forward::is_for_site(&host, site),

@@ -79,6 +79,10 @@ fn malformed_requests_are_refused_and_never_forwarded() {
         "CONNECT a:22 HTTP/1.1\r\nHost: a:22\r\nConnection: close\r\n\r\n",
     );
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    let mut stream = raw(edge.https(), &place.ca_pem(), "localhost").unwrap();
+    let trace = "TRACE / HTTP/1.1\r\nHost: localhost:8443\r\nConnection: close\r\n\r\n";
+    let answer = exchange(&mut stream, trace);
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
     assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
 }
 
@@ -118,6 +122,13 @@ fn too_many_or_too_large_headers_are_refused() {
         "h2",
         large.body(Full::<Bytes>::default()).unwrap(),
     );
+    assert_eq!(answer.status, 431);
+    let mut many = Request::get("https://localhost:8443/page");
+    for n in 0..150 {
+        many = many.header(format!("x-{n}"), "1");
+    }
+    let many = many.body(Full::<Bytes>::default()).unwrap();
+    let answer = send(edge.https(), &place.ca_pem(), "h2", many);
     assert_eq!(answer.status, 431);
     assert!(upstream.seen().is_empty());
 }
