@@ -3,6 +3,7 @@
 
 mod admission;
 mod body;
+mod class;
 mod connections;
 mod crashes;
 mod drain;

@@ -2,7 +2,7 @@
 //! one atomic addition; what is a state elsewhere (open connections, certificates) is asked for when somebody reads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -13,76 +13,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::class::Class;
+
 /// Seconds: from what a cached page takes to what a search on a busy database does.
 const LATENCY_BUCKETS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
-
-/// The kinds of request whose times belong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    Api,
-    Login,
-    Files,
-    WebSocket,
-    Hooks,
-    Plugins,
-    Static,
-    Page,
-    /// Answered by the edge for itself.
-    Edge,
-}
-
-impl Class {
-    pub const ALL: [Self; 9] = [
-        Self::Api,
-        Self::Login,
-        Self::Files,
-        Self::WebSocket,
-        Self::Hooks,
-        Self::Plugins,
-        Self::Static,
-        Self::Page,
-        Self::Edge,
-    ];
-
-    pub fn of(path: &str) -> Self {
-        if let Some(call) = path.strip_prefix("/api/v4/") {
-            return if call == "websocket" {
-                Self::WebSocket
-            } else if call == "users/login" {
-                Self::Login
-            } else if call.starts_with("files") || call.starts_with("uploads") {
-                Self::Files
-            } else {
-                Self::Api
-            };
-        }
-        match path.split('/').nth(1).unwrap_or_default() {
-            "static" => Self::Static,
-            "api" => Self::Api,
-            "files" => Self::Files,
-            "hooks" => Self::Hooks,
-            "plugins" => Self::Plugins,
-            "_atalaya" => Self::Edge,
-            _ => Self::Page,
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Login => "login",
-            Self::Files => "files",
-            Self::WebSocket => "websocket",
-            Self::Hooks => "hooks",
-            Self::Plugins => "plugins",
-            Self::Static => "static",
-            Self::Page => "page",
-            Self::Edge => "edge",
-        }
-    }
-}
 
 const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -330,39 +266,9 @@ impl Metrics {
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A counter of one request's bytes, shared with the body that counts.
-pub type Bytes = Arc<AtomicU64>;
-
-pub fn value_of(bytes: &Bytes) -> u64 {
-    bytes.load(Ordering::Relaxed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_fall_into_classes() {
-        for (path, class) in [
-            ("/api/v4/users/me", Class::Api),
-            ("/api/v4/users/login", Class::Login),
-            ("/api/v4/files/abc", Class::Files),
-            ("/api/v4/websocket", Class::WebSocket),
-            ("/api/v5/x", Class::Api),
-            ("/files/abc/public", Class::Files),
-            ("/hooks/abc", Class::Hooks),
-            ("/plugins/x/y", Class::Plugins),
-            ("/static/main.js", Class::Static),
-            ("/team/channels/town-square", Class::Page),
-            ("/", Class::Page),
-            ("/_atalaya/metrics", Class::Edge),
-        ] {
-            assert_eq!(Class::of(path), class, "{path}");
-        }
-        for (index, class) in Class::ALL.into_iter().enumerate() {
-            assert_eq!(class as usize, index);
-        }
-    }
 
     #[test]
     fn what_was_counted_is_told() {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::header::HeaderValue;
@@ -10,9 +10,10 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 use serde::Serialize;
 
+use crate::class::Class;
 use crate::connections::Client;
 use crate::log::{Log, loggable_path};
-use crate::metrics::{Class, Metrics, value_of};
+use crate::metrics::Metrics;
 
 pub struct Record {
     log: Log,
@@ -99,6 +100,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        let value_of = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed);
         let (bytes_in, bytes_out) = (value_of(&self.bytes_in), value_of(&self.bytes_out));
         self.metrics.carried(bytes_in, bytes_out);
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
