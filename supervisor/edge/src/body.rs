@@ -148,6 +148,10 @@ pub struct Answer<D> {
     _done: D,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every answer is the large one, and a box would be an allocation for each"
+)]
 enum Source {
     Own(Full<Bytes>),
     Upstream(FromUpstream),

@@ -317,7 +317,7 @@ mod tests {
 
         #[test]
         fn no_bytes_break_it(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
-            let _ = Framing::default().follow(&bytes).is_err();
+            Framing::default().follow(&bytes).ok();
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{self, HeaderName};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
@@ -172,7 +172,10 @@ impl Proxy {
                 Response::from_parts(parts, Answer::upstream(body, Some(record)))
             }
             Ok(Forwarded::Socket(response, socket)) => {
-                record.answer(response.status(), response.headers().get(X_REQUEST_ID));
+                // A copy: a piece of the answer would keep the buffer that it was read into for as long as the socket lives.
+                let id = response.headers().get(X_REQUEST_ID);
+                let id = id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
+                record.answer(response.status(), id.as_ref());
                 let open = self.metrics.socket_opened();
                 let held = (Arc::clone(client), open, self.drain.clone());
                 let is_user = client.door == Door::Public;
@@ -328,6 +331,10 @@ impl Proxy {
         Ok(Forwarded::Answer(response))
     }
 
+    #[expect(
+        clippy::result_large_err,
+        reason = "the answer to a request that ends here"
+    )]
     fn socket_key(&self, parts: &Parts, asked: &Asked<'_>) -> Result<String, Response<String>> {
         let mut random = [0; 16];
         match aws_lc_rs::rand::fill(&mut random) {
@@ -359,6 +366,10 @@ struct Asked<'a> {
 }
 
 /// What came of a request that was passed on.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every request ends in the large one, and a box would be an allocation for each"
+)]
 enum Forwarded {
     Answer(Response<AnswerBody<Outgoing>>),
     /// The head that the client gets, and both ends.

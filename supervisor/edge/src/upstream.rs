@@ -60,6 +60,10 @@ struct Link<B: Body + 'static> {
 }
 
 /// What Mattermost answered: a message, or a connection that now speaks another protocol, with what was already read of it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every reply is the large one, and a box would be an allocation for each"
+)]
 pub enum Reply<B: Body + Unpin + Send + 'static>
 where
     B::Data: Send,

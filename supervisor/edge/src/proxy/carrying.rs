@@ -85,6 +85,10 @@ pub async fn must_leave(mut drain: Drain, admission: Option<watch::Receiver<Admi
 }
 
 /// Until both sides have ended, one has broken, or it must `leave`. Not an `async fn`, which would keep what it is given twice.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice, and there are thousands of these"
+)]
 fn carry_until<C>(
     mut client: C,
     mut upstream: TcpStream,
@@ -120,8 +124,13 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let way = |waiting: Bytes, bytes| Way {
-        waiting,
+    let way = |early: Bytes, bytes| Way {
+        // Nothing, but as a piece of the buffer that HTTP was read into, would keep that buffer.
+        waiting: if early.is_empty() {
+            Bytes::new()
+        } else {
+            early
+        },
         unflushed: false,
         ended: false,
         bytes,

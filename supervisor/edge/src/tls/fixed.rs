@@ -75,7 +75,7 @@ pub fn check(
         .iter()
         .enumerate()
         .map(|(index, der)| match X509Certificate::from_der(der) {
-            Ok((rest, parsed)) if rest.is_empty() => Ok(parsed),
+            Ok(([], parsed)) => Ok(parsed),
             _ => Err(FixedError::NotACertificate { number: index + 1 }),
         })
         .collect::<Result<Vec<_>, _>>()?;

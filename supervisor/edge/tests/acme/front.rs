@@ -8,7 +8,7 @@ use base64::Engine;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -23,7 +23,6 @@ use crate::machine::TestAuthority;
 /// What a client asked.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    pub method: Method,
     pub path: String,
     /// What was signed, if anything was.
     pub payload: Value,
@@ -124,7 +123,6 @@ impl Door {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let seen = Seen {
-            method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
             payload: signed(&body),
         };
