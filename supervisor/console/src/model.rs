@@ -20,7 +20,7 @@ pub struct Answer {
     pub standin: bool,
     pub site: Option<String>,
     pub addresses: Vec<String>,
-    pub ca_sha256: Option<String>,
+    pub fingerprint: Option<String>,
     pub first_log_in: Option<String>,
     pub data: bool,
     pub disk: Option<Disk>,

@@ -141,7 +141,7 @@ impl Supervisor {
 fn status() -> Value {
     json!({
         "state": "ready", "admit": true, "wrong": [], "version": "0.1.0", "build": "0123456789ab", "slot": "a",
-        "mattermost": "11.7.9", "site": "https://10.0.2.15", "addresses": ["10.0.2.15"], "ca_sha256": "AB:".repeat(31) + "AB",
+        "mattermost": "11.7.9", "site": "https://10.0.2.15", "addresses": ["10.0.2.15"], "fingerprint": "AB:".repeat(31) + "AB",
         "first_log_in": "correct-horse", "data": true, "time": "2026-11-22T19:05:12.123Z", "zone": "UTC", "up_ms": 240_000,
         "units": [{ "name": "postgres", "state": "Running", "ready": true, "words": "ready", "run": 1,
                     "running_for_ms": 240_000, "usage": { "cpu_us": 5, "memory": 14 << 20, "tasks": 3 } }],

@@ -171,7 +171,7 @@ fn overview(view: &View, area: Rect, buffer: &mut Buffer) {
         &format!("Address      {}", address.as_deref().unwrap_or("none yet")),
         bold(),
     );
-    if let Some(fingerprint) = &answer.ca_sha256 {
+    if let Some(fingerprint) = &answer.fingerprint {
         let (first, second) = fingerprint
             .split_at_checked(48)
             .unwrap_or((fingerprint, ""));

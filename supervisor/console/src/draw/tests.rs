@@ -35,7 +35,7 @@ fn view(units: usize, messages: usize) -> View {
         mattermost: "11.7.9".into(),
         standin: true,
         site: Some("https://192.168.100.100".into()),
-        ca_sha256: Some("AB:".repeat(31) + "AB"),
+        fingerprint: Some("AB:".repeat(31) + "AB"),
         first_log_in: Some("correct-horse".into()),
         data: true,
         disk: Some(Disk {

@@ -168,11 +168,12 @@ fn check_chain(
             .all,
     )
     .map_err(|error| match error {
-        rustls::Error::InvalidCertificate(rustls::CertificateError::InvalidPurpose) => {
-            FixedError::Purpose {
-                why: error.to_string(),
-            }
-        }
+        rustls::Error::InvalidCertificate(
+            rustls::CertificateError::InvalidPurpose
+            | rustls::CertificateError::InvalidPurposeContext { .. },
+        ) => FixedError::Purpose {
+            why: error.to_string(),
+        },
         _ => FixedError::Chain { number: 1 },
     })
 }

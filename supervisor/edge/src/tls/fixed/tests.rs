@@ -90,7 +90,10 @@ fn a_chain_is_taken_with_and_without_its_root_and_alone() {
         }
     }
     let own = make("self", None, super::tests::server);
-    assert_eq!(checked(&own.pem, &own.key, "chat.example.org", 2026), Ok(()));
+    assert_eq!(
+        checked(&own.pem, &own.key, "chat.example.org", 2026),
+        Ok(())
+    );
 }
 
 #[test]
@@ -130,7 +133,8 @@ fn a_chain_in_the_wrong_order_or_with_a_strange_issuer_is_refused() {
 fn a_key_that_is_missing_strange_or_locked_is_refused_and_never_shown() {
     let Chain { server, .. } = chain();
     let other = KeyPair::generate().unwrap().serialize_pem();
-    let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let locked =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
     for (key, error) in [
         ("", FixedError::NoKey),
         ("geheim", FixedError::BadKey),
@@ -156,7 +160,10 @@ fn a_certificate_of_another_site_or_purpose_or_time_is_refused() {
         assert!(text.contains(site), "{text}");
     }
     let late = checked(&whole, &server.key, "chat.example.org", 2028).unwrap_err();
-    assert!(matches!(late, FixedError::Expired { number: 1, .. }), "{late}");
+    assert!(
+        matches!(late, FixedError::Expired { number: 1, .. }),
+        "{late}"
+    );
     assert!(late.to_string().contains("2027"), "{late}");
     let person = make("person", Some(&between), |params| {
         super::tests::server(params);

@@ -138,7 +138,11 @@ fn an_authority_and_a_strange_key_are_refused() {
 fn clients_refuse_what_the_authority_may_not_sign_for() {
     let authority = authority(&subject(&["chat.example.org"], &[]), at(0));
     for (names, addresses, good) in [
-        (&["chat.example.org"][..], &["10.0.0.1", "fd00::1"][..], true),
+        (
+            &["chat.example.org"][..],
+            &["10.0.0.1", "fd00::1"][..],
+            true,
+        ),
         (&["files.chat.example.org"], &["192.168.1.1"], true),
         (&["example.org"], &[], false),
         (&["chat.example.org", "bank.example"], &[], false),
