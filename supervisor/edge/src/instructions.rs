@@ -166,8 +166,15 @@ fn render(words: &Words, authority: &Published) -> String {
         after,
         systems,
     } = words;
-    // In two lines of equal length, as the server's screen shows it.
-    let (first, second) = authority.sha256.split_at_checked(48).unwrap_or(("", ""));
+    // In two lines of equal length, as the server's screen shows it; on a phone in four.
+    let half = |text: &str| {
+        text.split_at_checked(24)
+            .map(|(one, two)| format!("{one}<wbr>{two}"))
+    };
+    let halves = authority.sha256.split_at_checked(48);
+    let (first, second) = halves
+        .and_then(|(first, second)| Some((half(first)?, half(second)?)))
+        .unwrap_or_default();
     let constraints = escape(&authority.constrained_to.join(", "));
     let systems: String = systems
         .iter()
