@@ -129,10 +129,13 @@ impl Appliance {
         Ok(self.machine.clone().start()?)
     }
 
-    /// A client of it, when it has reported its CA.
+    /// A client of it, when it has reported its CA. It asks for the site that is reported, as a person types it.
     pub fn client(&self, state: &Snapshot) -> anyhow::Result<Client> {
         let ca = state.ca.as_ref().context("it has not reported its CA")?;
-        Client::new(self.https_port, self.http_port, &ca.pem)
+        match &state.site {
+            Some(site) => Client::of_site(site, self.https_port, self.http_port, &ca.pem),
+            None => Client::new(self.https_port, self.http_port, &ca.pem),
+        }
     }
 }
 
