@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: run test image bench setup clean distclean help
+.PHONY: run test image bench soak setup clean distclean help
 
 ATALAYA_CACHE ?= cache
 CARGO_TARGET := build/cargo/release
@@ -27,10 +27,14 @@ test: ## set up, then every check and test: formatting, lints, unit tests, the c
 image: setup ## build the image without booting it
 	@$(ATALAYA_IMAGE) build $(BUILD_OPTIONS)
 
-bench: ## measure against runit, s6, svlogd and systemd, and print tables (BENCH="restart log" for some of it)
+bench: ## measure against runit, s6, svlogd, nginx, HAProxy and systemd, and print tables (BENCH="restart log" for some of it)
 	@image/setup bench
 	@cargo build --release --workspace --bins
 	@ATALAYA_BUILD_OPTIONS="$(BUILD_OPTIONS)" exec $(CARGO_TARGET)/atalaya-bench $(BENCH)
+
+soak: setup ## the TLS edge for an hour (SOAK_SECONDS=3600) under load, reloads and restarts: memory and descriptors must stay flat
+	@cargo build --release --workspace --bins
+	@SOAK_SECONDS=$(or $(SOAK_SECONDS),3600) exec cargo test --release -p atalaya-load --test soak -- --nocapture
 
 setup: ## install the packages that are missing (image/packages.txt); does nothing when all is there
 	@image/setup
@@ -55,7 +59,8 @@ help: ## explain every target
 	@echo "  ACCEL=tcg|kvm                      how QEMU executes the machine; found out otherwise"
 	@echo "  ATALAYA_CACHE=cache                where tools, packages and releases are kept"
 	@echo "  ATALAYA_RUN=run                    where the machine of make run lives"
-	@echo "  BENCH=\"NAME ...\"                   what make bench measures: restart graph log adoption memory boot phases build; also"
-	@echo "                                     its options, as BENCH=--help tells them"
+	@echo "  BENCH=\"NAME ...\"                   what make bench measures: restart graph log adoption memory edge boot phases build;"
+	@echo "                                     also its options, as BENCH=--help tells them"
+	@echo "  SOAK_SECONDS=3600                  how long make soak goes on"
 	@echo "  MIRROR=URL SECURITY_MIRROR=URL     Debian's mirrors; taken from this machine's apt entries otherwise"
 	@echo "  REFRESH=1                          fetch tools and Debian's packages anew, to get updates"

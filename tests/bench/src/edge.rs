@@ -159,7 +159,10 @@ async fn take_turns(
 /// Loads one proxy as much as it takes: microseconds of its processor time for each, and how many in a second.
 #[allow(clippy::cast_precision_loss)] // figures for people
 async fn press(proxy: &Proxy, load: Load, time: Duration) -> anyhow::Result<(f64, f64)> {
-    let (count, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, stop) = (
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
     let mut clients = JoinSet::new();
     let target = proxy.target();
     let mut spawn = |client: Client| {
@@ -212,8 +215,8 @@ impl Client {
     ) -> anyhow::Result<()> {
         while !stop.load(Ordering::Relaxed) {
             match &mut self {
-                Client::Connecting => target.http1().await?.get().await?,
-                Client::Http1(connection) => connection.get().await?,
+                Client::Connecting => drop(target.http1().await?.get().await?),
+                Client::Http1(connection) => drop(connection.get().await?),
                 Client::Http2(connection) => connection.get().await?,
             }
             count.fetch_add(1, Ordering::Relaxed);
@@ -223,11 +226,7 @@ impl Client {
 }
 
 /// All at the same rate: half of what the slowest takes.
-async fn latency(
-    proxies: &[Proxy],
-    options: &Options,
-    fastest: &[f64],
-) -> anyhow::Result<Table> {
+async fn latency(proxies: &[Proxy], options: &Options, fastest: &[f64]) -> anyhow::Result<Table> {
     let half = fastest.iter().copied().fold(f64::INFINITY, f64::min) / 2.0;
     let rate = format!("{half:.0} requests a second over HTTP/1.1, ms");
     let mut table = Table::new([&rate, "p50", "p99", "p99.9", "p99 against nginx's"]);
@@ -285,7 +284,11 @@ async fn paced(proxy: &Proxy, rate: f64, time: Duration) -> anyhow::Result<Vec<f
 
 #[allow(clippy::cast_precision_loss)]
 async fn sockets(proxies: &[Proxy]) -> anyhow::Result<Table> {
-    let mut table = Table::new(["idle TLS WebSockets", "KiB of PSS each", "against HAProxy's"]);
+    let mut table = Table::new([
+        "idle TLS WebSockets",
+        "KiB of PSS each",
+        "against HAProxy's",
+    ]);
     let mut seen = Vec::new();
     for proxy in proxies {
         let mut open = Vec::new();

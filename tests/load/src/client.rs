@@ -51,6 +51,11 @@ impl Target {
         })
     }
 
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// A new connection with a whole TLS 1.3 handshake: none is resumed.
     ///
     /// # Errors
@@ -126,15 +131,15 @@ pub struct Http1 {
 }
 
 impl Http1 {
-    /// A small request and its whole answer.
+    /// A small request and its whole answer, whose head is returned.
     ///
     /// # Errors
     /// The answer is not a good one, or the connection has ended.
-    pub async fn get(&mut self) -> anyhow::Result<()> {
+    pub async fn get(&mut self) -> anyhow::Result<String> {
         self.stream.write_all(&self.request).await?;
-        let bytes = self.answer().await?;
+        let (head, bytes) = self.answer().await?;
         ensure!(bytes > 100, "the answer is too short");
-        Ok(())
+        Ok(head)
     }
 
     /// Fetches so many bytes.
@@ -148,7 +153,7 @@ impl Http1 {
             self.host
         );
         self.stream.write_all(head.as_bytes()).await?;
-        let got = self.answer().await?;
+        let (_, got) = self.answer().await?;
         ensure!(got == bytes, "{got} bytes instead of {bytes}");
         Ok(())
     }
@@ -213,8 +218,8 @@ impl Http1 {
         }
     }
 
-    /// Reads a whole answer and tells how long its body was.
-    async fn answer(&mut self) -> anyhow::Result<u64> {
+    /// Reads a whole answer: its head, and how long its body was.
+    async fn answer(&mut self) -> anyhow::Result<(String, u64)> {
         let (head, mut got) = self.head().await?;
         ensure!(
             head.starts_with("HTTP/1.1 200"),
@@ -234,7 +239,7 @@ impl Http1 {
                 read => got += read,
             }
         }
-        Ok(length)
+        Ok((head, length))
     }
 }
 

@@ -60,20 +60,12 @@ impl Proxy {
             &path("supervisor/upstream.json"),
             r#"{"admit":true,"postgres_ready":true,"postgres_ready_since_ms":1,"mattermost_ready":true,"mattermost_ready_since_ms":1,"waiting_for":null}"#,
         )?;
-        write(
-            &path("edge.toml"),
-            &format!(
-                "site_address = \"https://localhost:{1}\"\nnames = [\"localhost\"]\naddresses = [\"127.0.0.1\"]\nlisten_https = \"{2}\"\n\
-                 listen_http = \"127.0.0.1:0\"\nupstream = \"{backend}\"\nstate_dir = \"{0}/state\"\npublic_dir = \"{0}/public\"\n\
-                 upstream_state = \"{0}/supervisor/upstream.json\"\n\
-                 [limits]\nconnections_per_client = 8192\nbody_bytes = 1073741824\n",
-                folder.path().display(),
-                address.port(),
-                address
-            ),
-        )?;
+        let settings = edge_settings(folder.path(), address, backend);
+        write(&path("edge.toml"), &settings)?;
         let child = Command::new(program)
             .arg(path("edge.toml"))
+            // As its unit has it.
+            .env("MALLOC_ARENA_MAX", "1")
             .stdout(File::create(path("access.log"))?)
             .stdin(Stdio::null())
             .spawn()
@@ -169,6 +161,15 @@ impl Proxy {
         self.folder.path().join(name)
     }
 
+    /// Gives an edge new settings: what it has, and these tables.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn change_edge(&self, backend: SocketAddr, tables: &str) -> anyhow::Result<()> {
+        let settings = edge_settings(self.folder.path(), self.target.address(), backend);
+        write(&self.path("edge.toml"), &format!("{settings}{tables}"))
+    }
+
     /// # Errors
     /// Its number is none, which the kernel never gives.
     pub fn usage(&self) -> anyhow::Result<Usage> {
@@ -214,6 +215,18 @@ pub fn versions() -> String {
         write!(text, "{comma}{package} {version}").ok();
     }
     text
+}
+
+fn edge_settings(folder: &Path, address: SocketAddr, backend: SocketAddr) -> String {
+    format!(
+        "site_address = \"https://localhost:{1}\"\nnames = [\"localhost\"]\naddresses = [\"127.0.0.1\"]\nlisten_https = \"{2}\"\n\
+         listen_http = \"127.0.0.1:0\"\nupstream = \"{backend}\"\nstate_dir = \"{0}/state\"\npublic_dir = \"{0}/public\"\n\
+         upstream_state = \"{0}/supervisor/upstream.json\"\n\
+         [limits]\nconnections_per_client = 8192\nbody_bytes = 1073741824\n",
+        folder.display(),
+        address.port(),
+        address
+    )
 }
 
 fn folder() -> anyhow::Result<TempDir> {
