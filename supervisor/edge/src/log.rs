@@ -90,7 +90,9 @@ impl Log {
 }
 
 /// Bytes of lines that are handed on together while more are waiting: one system call for many requests under load.
-const BATCH: usize = 64 * 1024;
+const BATCH: usize = 1024 * 1024;
+/// How long the first line of a batch waits for others: waking this thread for each line would cost a request more than writing it.
+const GATHER: Duration = Duration::from_millis(20);
 
 fn write_lines(queue: &Receiver<String>, lost: &AtomicU64) {
     let mut out = std::io::stdout().lock();
@@ -99,6 +101,9 @@ fn write_lines(queue: &Receiver<String>, lost: &AtomicU64) {
     while !ends && let Ok(line) = queue.recv() {
         ends = line.is_empty();
         batch.push_str(&line);
+        if !ends {
+            std::thread::sleep(GATHER);
+        }
         while !ends
             && batch.len() < BATCH
             && let Ok(line) = queue.try_recv()
