@@ -10,7 +10,7 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::client::{exchange, get, raw, raw_with, tls_config};
+use crate::client::{TlsStream, exchange, get, raw, raw_with, tls_config};
 use crate::edge::{Edge, Place};
 use crate::upstream::Upstream;
 
@@ -178,11 +178,18 @@ fn until_the_site_is_known_a_throw_away_certificate_serves_and_no_authority_is_m
     assert!(ask("/").starts_with("HTTP/1.1 503 "));
     assert!(ask("/ca.crt").starts_with("HTTP/1.1 404 "));
     assert!(ask("/ca").starts_with("HTTP/1.1 404 "));
-    drop(edge);
+    // It learns its address: new connections get the authority's certificate, an open one goes on.
+    let (mut held, _) = ask_blindly(&edge);
     place.site = Some("https://localhost:8443");
-    let edge = place.start();
+    place.write_settings();
+    edge.wait_log(|line| line["message"] == "new settings hold");
     assert_eq!(place.certificate()["serving"], "internal");
     assert!(raw(edge.https(), &place.ca_pem(), "localhost").is_ok());
+    let answer = exchange(
+        &mut held,
+        "GET / HTTP/1.1\r\nHost: localhost:8443\r\nConnection: close\r\n\r\n",
+    );
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
 }
 
 #[test]
@@ -276,8 +283,13 @@ fn openssl_takes_the_certificate() {
     assert!(verified.status.success(), "{verified:?}");
 }
 
-/// The fingerprint of what the edge serves, asked without trusting anything.
+/// The fingerprint of what the edge serves.
 fn seen_blindly(edge: &Edge) -> Value {
+    ask_blindly(edge).1
+}
+
+/// A connection that trusts whatever is served, and its fingerprint.
+fn ask_blindly(edge: &Edge) -> (TlsStream, Value) {
     let seen = Arc::new(Blind::default());
     let mut config =
         rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -287,8 +299,9 @@ fn seen_blindly(edge: &Edge) -> Value {
             .with_custom_certificate_verifier(Arc::clone(&seen) as _)
             .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    drop(raw_with(edge.https(), Arc::new(config), "localhost").unwrap());
-    json!(seen.0.lock().unwrap().take().unwrap())
+    let stream = raw_with(edge.https(), Arc::new(config), "localhost").unwrap();
+    let fingerprint = json!(seen.0.lock().unwrap().take().unwrap());
+    (stream, fingerprint)
 }
 
 /// Keeps the fingerprint and takes every certificate.
