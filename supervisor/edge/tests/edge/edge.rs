@@ -1,5 +1,6 @@
 //! Starts the edge and waits on what it says itself: readiness by sd_notify, everything else by its log.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -180,6 +181,7 @@ impl Place {
         Edge {
             child,
             notify,
+            heard: Mutex::default(),
             lines,
         }
     }
@@ -196,6 +198,8 @@ pub fn open_since(since_ms: u64) -> Value {
 pub struct Edge {
     child: Child,
     notify: UnixDatagram,
+    /// Lines of messages that nobody has waited for yet.
+    heard: Mutex<VecDeque<String>>,
     lines: Lines,
 }
 
@@ -227,15 +231,19 @@ impl Edge {
 
     pub fn wait_notify_with(&self, wanted: impl Fn(&str) -> bool) -> String {
         let mut buffer = [0; 4096];
+        let mut heard = self.heard.lock().unwrap();
         loop {
+            while let Some(line) = heard.pop_front() {
+                if wanted(&line) {
+                    return line;
+                }
+            }
             let length = self
                 .notify
                 .recv(&mut buffer)
                 .unwrap_or_else(|error| panic!("nothing said: {error}\n{}", self.lines));
-            let said = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            if let Some(line) = said.lines().find(|line| wanted(line)) {
-                return line.to_owned();
-            }
+            let said = String::from_utf8_lossy(&buffer[..length]);
+            heard.extend(said.lines().map(str::to_owned));
         }
     }
 

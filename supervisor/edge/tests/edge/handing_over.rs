@@ -56,6 +56,8 @@ fn a_successor_serves_while_the_old_run_finishes_what_it_has_begun() {
     let successor = Successor(Pid::from_raw(pid));
     assert_ne!(u32::try_from(pid).unwrap(), edge.pid());
     edge.wait_notify("READY=1");
+    // The old one goes only when the supervisor has taken note: the descriptor of this is closed with the message.
+    edge.wait_notify("BARRIER=1");
     edge.wait_log(|line| {
         line["message"]
             .as_str()
