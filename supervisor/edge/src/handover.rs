@@ -13,6 +13,8 @@ use std::process::Command;
 
 use atalaya_sys::fds::take_inherited;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, poll};
+use sd_notify::NotifyState;
 
 /// `NAME=DESCRIPTOR` with spaces between, for a successor: the sockets, and the pipe in which it says that it serves.
 const VARIABLE: &str = "ATALAYA_EDGE_HANDOVER";
@@ -62,6 +64,21 @@ pub fn inherit() -> Result<Option<Inheritance>> {
         sockets,
         predecessor,
     }))
+}
+
+/// Returns when the supervisor has processed all that was said to it before (BARRIER of sd_notify(3)), or does not do so in time: then it
+/// is not there, and the next one asks who is.
+pub fn await_supervisor() {
+    const LIMIT_MS: u16 = 10_000;
+    let Ok((processed, ours)) = pipe() else {
+        return;
+    };
+    if sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[ours.as_fd()]).is_ok() {
+        drop(ours);
+        let mut polled = [PollFd::new(processed.as_fd(), PollFlags::empty())];
+        // Interrupted or late: the predecessor has waited long enough.
+        poll(&mut polled, LIMIT_MS).ok();
+    }
 }
 
 /// Starts the successor and waits, without a limit of its own, until it serves: the supervisor's patience is the limit. Blocks.

@@ -221,11 +221,17 @@ async fn serve(
     parts.spawn(reload.run(changes, signals.hang_up));
     parts.spawn(renew(certificates));
     if let Some(predecessor) = sockets.predecessor.take() {
+        let main = NotifyState::MainPid(std::process::id());
+        tell_supervisor(&[main, NotifyState::Ready], log);
+        // The end of the predecessor is nothing to the supervisor only once it knows of the successor.
+        tokio::task::spawn_blocking(handover::await_supervisor)
+            .await
+            .ok();
         // That it is gone already changes nothing for this one.
         predecessor.relieve().ok();
-        tell_supervisor(&[NotifyState::MainPid(std::process::id())], log);
+    } else {
+        tell_supervisor(&[NotifyState::Ready], log);
     }
-    tell_supervisor(&[NotifyState::Ready], log);
     if let Some(limit) = sd_notify::watchdog_enabled() {
         parts.spawn(show_life(limit, log.clone()));
     }
