@@ -154,12 +154,9 @@ fn of_images(name: Name, place: &Place, options: &Options) -> anyhow::Result<Vec
             Ok(vec![phases.phases(), phases.memory(), sizes(place)?])
         }
         Name::Build => Ok(vec![build::measure(place, !options.no_cold)?]),
-        Name::Restart
-        | Name::Graph
-        | Name::Log
-        | Name::Adoption
-        | Name::Memory
-        | Name::Edge => Ok(Vec::new()),
+        Name::Restart | Name::Graph | Name::Log | Name::Adoption | Name::Memory | Name::Edge => {
+            Ok(Vec::new())
+        }
     }
 }
 
