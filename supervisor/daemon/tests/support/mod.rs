@@ -214,8 +214,13 @@ impl Ground {
         lines(&body)
     }
 
+    /// What the edge is told; null until something is.
     pub fn upstream(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.path("run/public/upstream.json")).unwrap()).unwrap()
+        match fs::read(self.path("run/public/upstream.json")) {
+            Ok(text) => serde_json::from_slice(&text).unwrap(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Value::Null,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// The lines of all units that reached the disk, as "unit: line".
