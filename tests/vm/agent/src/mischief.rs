@@ -90,10 +90,11 @@ fn hang(cgroup: &Path, path: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// Connects again and again while the file says `go`, then replaces its text by `N knocks, N refused`.
+/// Connects again and again until the file says `enough` (it is empty for a moment before that), then replaces its text by
+/// `N knocks, N refused`.
 fn knock(address: SocketAddr, file: &Path) -> anyhow::Result<String> {
     let (mut knocks, mut refused) = (0, 0);
-    while fs::read_to_string(file)?.trim() == "go" {
+    while fs::read_to_string(file)?.trim() != "enough" {
         knocks += 1;
         if let Err(error) = TcpStream::connect_timeout(&address, Duration::from_secs(10)) {
             refused += 1;
