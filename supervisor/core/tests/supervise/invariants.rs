@@ -42,16 +42,20 @@ impl World {
     pub fn check_spawn(&self, name: &str, before: &System, input: &Input) {
         assert!(self.ended.is_none(), "{name} starts after the end");
         let (unit, machine) = self.system.unit(name).unwrap();
-        let unready = |system: &System| {
-            let mut required = system.graph().requires(name).iter();
+        let unready = |files: &System, states: &System| {
+            let mut required = files.graph().requires(name).iter();
             required
-                .find(|required| {
-                    !(self.system.unit(required)).is_some_and(|(_, machine)| machine.is_ready())
-                })
+                .find(|required| !(states.unit(required)).is_some_and(|(_, it)| it.is_ready()))
                 .cloned()
         };
-        // In the step in which new files come to count, those before may have been followed last.
-        if let (Some(required), Some(_)) = (unready(&self.system), unready(before)) {
+        // In the step in which new files come to count, those before may have been followed last: by them it was ready
+        // to start, and what it required may have been held by the new ones before the step was over.
+        let followed = |states: &System| unready(before, states).is_none();
+        let is_replaced = before.graph().requires(name) != self.system.graph().requires(name);
+        if let Some(required) = unready(&self.system, &self.system)
+            && !followed(&self.system)
+            && !(is_replaced && followed(before))
+        {
             panic!("{name} starts before {required} is ready");
         }
         assert_eq!(
