@@ -2,6 +2,7 @@
 //! `now` come in, a new state and a list of effects go out.
 
 pub mod appliance;
+pub mod authority;
 pub mod boot;
 pub mod graph;
 pub mod last_boot;

@@ -5,10 +5,10 @@
 //! changed afterwards, so a name outside means another authority. It must not know how a certificate is made.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use super::tls::Mode;
 use super::{Appliance, Host};
+use crate::authority::{base, covers, is_private};
 
 /// What follows from a change, the gravest only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub fn certificate_consequences(old: &Appliance, new: &Appliance) -> Certificate
     let covered = names(old);
     let outside: Vec<String> = names(new)
         .into_iter()
-        .filter(|name| !covered.iter().any(|base| is_below(name, base)))
+        .filter(|name| !covers(&covered, name))
         .chain(public_address(new).filter(|_| public_address(old) != public_address(new)))
         .collect();
     if !outside.is_empty() {
@@ -58,10 +58,7 @@ fn names(appliance: &Appliance) -> Vec<String> {
         Some(Host::Name(name)) => Some(name.as_str()),
         Some(Host::Address(_)) | None => None,
     };
-    let further = appliance.site.names.iter().map(|name| {
-        let name = name.as_str();
-        name.strip_prefix("*.").unwrap_or(name)
-    });
+    let further = appliance.site.names.iter().map(|name| base(name.as_str()));
     let mut names: Vec<String> = site
         .into_iter()
         .chain(further)
@@ -73,25 +70,11 @@ fn names(appliance: &Appliance) -> Vec<String> {
     names
 }
 
-fn is_below(name: &str, base: &str) -> bool {
-    name.strip_suffix(base)
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
 /// The site's address if it is one that the authority does not cover in any case.
 fn public_address(appliance: &Appliance) -> Option<String> {
     match appliance.site.address.as_ref()?.host() {
         Host::Address(address) if !is_private(*address) => Some(address.to_string()),
         Host::Address(_) | Host::Name(_) => None,
-    }
-}
-
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(four) => four.is_private() || four.is_loopback() || four.is_link_local(),
-        IpAddr::V6(six) => {
-            six.is_loopback() || six.is_unique_local() || six.is_unicast_link_local()
-        }
     }
 }
 

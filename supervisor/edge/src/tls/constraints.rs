@@ -2,8 +2,9 @@
 //! authority is then good for this site and private networks, and for nothing else on the devices that trust it.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use atalaya_core::authority::{PRIVATE, base, covers, is_private};
 use ipnet::IpNet;
 use rcgen::{CidrSubnet, GeneralSubtree, NameConstraints};
 use x509_parser::extensions::GeneralName;
@@ -11,28 +12,7 @@ use x509_parser::prelude::X509Certificate;
 
 use super::internal::Subject;
 
-const fn v4(a: u8, b: u8, prefix: u8) -> IpNet {
-    IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(a, b, 0, 0)), prefix)
-}
-
-const fn v6(first: u16, last: u16, prefix: u8) -> IpNet {
-    let address = Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, last);
-    IpNet::new_assert(IpAddr::V6(address), prefix)
-}
-
-/// Networks that nobody owns in public: an appliance may change its address within them and keep its authority.
-const PRIVATE: [IpNet; 8] = [
-    v4(10, 0, 8),
-    v4(127, 0, 8),
-    v4(169, 254, 16),
-    v4(172, 16, 12),
-    v4(192, 168, 16),
-    v6(0, 1, 128),
-    v6(0xfc00, 0, 7),
-    v6(0xfe80, 0, 10),
-];
-
-/// RFC 5280 section 4.2.1.10: a name stands for itself and for all names below it.
+/// As an authority's certificate holds them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Constraints {
     names: BTreeSet<String>,
@@ -47,7 +27,7 @@ impl Constraints {
             networks: PRIVATE
                 .into_iter()
                 .chain(
-                    site.filter(|address| !PRIVATE.iter().any(|net| net.contains(address)))
+                    site.filter(|address| !is_private(*address))
                         .map(IpNet::from),
                 )
                 .collect(),
@@ -74,11 +54,7 @@ impl Constraints {
     }
 
     pub fn permit_name(&self, name: &str) -> bool {
-        let name = base(name);
-        self.names.iter().any(|permitted| {
-            name.strip_suffix(permitted.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
+        covers(&self.names, name)
     }
 
     pub fn permit_address(&self, address: IpAddr) -> bool {
@@ -130,11 +106,6 @@ impl Constraints {
             excluded_subtrees: Vec::new(),
         }
     }
-}
-
-/// A wildcard is within whatever its domain is within.
-fn base(name: &str) -> &str {
-    name.strip_prefix("*.").unwrap_or(name)
 }
 
 /// Address and mask, as RFC 5280 puts them one behind the other.

@@ -37,6 +37,15 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// A certificate's content with these names and addresses, and nothing else yet.
+    pub fn params(&self) -> Result<CertificateParams, rcgen::Error> {
+        let names: Vec<String> = self.names.iter().cloned().collect();
+        let mut params = CertificateParams::new(names)?;
+        let addresses = self.addresses.iter().copied().map(SanType::IpAddress);
+        params.subject_alt_names.extend(addresses);
+        Ok(params)
+    }
+
     /// For people, names first.
     pub fn describe(&self) -> Vec<String> {
         let names = self.names.iter().cloned();
@@ -191,14 +200,7 @@ pub fn make_leaf(
         source,
     };
     let key = new_key_pair()?;
-    let mut params =
-        CertificateParams::new(subject.names.iter().cloned().collect::<Vec<_>>()).map_err(make)?;
-    params.subject_alt_names.extend(
-        subject
-            .addresses
-            .iter()
-            .map(|address| SanType::IpAddress(*address)),
-    );
+    let mut params = subject.params().map_err(make)?;
     params
         .distinguished_name
         .push(DnType::OrganizationName, "Atalaya");

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, DnType, SanType, date_time_ymd};
+use rcgen::{DnType, date_time_ymd};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::sign::CertifiedKey;
@@ -17,14 +17,7 @@ pub fn make(subject: &Subject) -> Result<Arc<CertifiedKey>, CertificateError> {
         source,
     };
     let key = new_key_pair()?;
-    let mut params =
-        CertificateParams::new(subject.names.iter().cloned().collect::<Vec<_>>()).map_err(make)?;
-    params.subject_alt_names.extend(
-        subject
-            .addresses
-            .iter()
-            .map(|address| SanType::IpAddress(*address)),
-    );
+    let mut params = subject.params().map_err(make)?;
     params
         .distinguished_name
         .push(DnType::CommonName, "Atalaya throw-away certificate");
