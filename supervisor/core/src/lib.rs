@@ -15,5 +15,6 @@ pub mod restart;
 pub mod rfc3339;
 pub mod system;
 pub mod unit;
+pub mod update;
 pub mod why;
 pub mod words;

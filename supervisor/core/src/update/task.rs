@@ -1,0 +1,134 @@
+//! What the supervisor asks of the one-shot units of an update (`atalaya-update install|copy|esp|drop`), and what they answer. A request stands
+//! in /run/atalaya/update/NAME.request.json before the unit is started; the unit leaves NAME.result.json before it ends, and `install` also
+//! keeps install.progress.json up to date. None of them writes the record.
+
+use serde::{Deserialize, Serialize};
+
+use super::record::{Image, Slot};
+
+/// Where requests, results and progress lie.
+pub const DIRECTORY: &str = "/run/atalaya/update";
+
+/// `install`: verifies a bundle and writes it to the slot that is not running. Begins again from the beginning if it was interrupted: blocks that
+/// the slot already holds are not fetched or written again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Install {
+    pub source: Source,
+    pub slot: Slot,
+    pub rules: Rules,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A file, or a socket or pipe from which it comes once and in order.
+    File(String),
+    Http(String),
+    /// A file system of that label: `ATALAYA-UPDATE`.
+    Usb(String),
+}
+
+/// What the verification needs to know of this machine and of what it was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    pub running: Image,
+    pub product: String,
+    pub architecture: String,
+    /// The higher of the recorded floor and the running image's own epoch.
+    pub epoch_floor: u64,
+    /// The newest key set that was accepted.
+    pub key_set: u32,
+    /// Root hashes that are not tried again.
+    pub quarantine: Vec<String>,
+    pub allow_downgrade: bool,
+    /// Asked for by name, so a quarantined one may be tried again.
+    pub allow_quarantined: bool,
+    pub external_database: bool,
+    /// What the administrator says of the backup of an external database.
+    pub external_backup: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Bytes of the new system that are in place, of all.
+    pub done: u64,
+    pub total: u64,
+    /// Of those, already there: in the running slot, or from an interrupted attempt.
+    pub reused: u64,
+    /// Bytes read from the source.
+    pub fetched: u64,
+    /// `verify`, `write` or `compare`.
+    pub step: Step,
+    /// At the present pace; none while it is not known.
+    pub seconds_left: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    Verify,
+    Write,
+    Compare,
+}
+
+/// What `install` has put in place. Its UKI lies in /data/update/uki/SHA256.efi.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    pub image: Image,
+    /// The newest key set of the bundle, already kept on /data.
+    pub key_set: u32,
+    pub mattermost: String,
+    pub postgresql: String,
+    pub progress: Progress,
+}
+
+/// `copy`: makes /data/gen/TO from /data/gen/FROM, with the database shut down. A TO that is there is removed first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    pub from: u32,
+    pub to: u32,
+    /// Only what can be copied while the services run, and the check of the space; `to` is not complete afterwards.
+    pub beforehand: bool,
+}
+
+/// `esp`: makes the boot partition hold exactly these entries. The loader's own file is replaced only if `loader` is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Esp {
+    pub entries: Vec<Entry>,
+    /// SHA-256 of the file in /data/update/loader.
+    pub loader: Option<String>,
+}
+
+/// One unified kernel image on the boot partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// `atalaya_000008`.
+    pub number: u32,
+    /// SHA-256; the file is copied from /data/update/uki.
+    pub uki: String,
+    /// How often it may be tried; none for one that is good. One that is there with fewer tries left keeps them.
+    pub tries: Option<u32>,
+}
+
+/// `drop`: removes generations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drop {
+    pub generations: Vec<u32>,
+}
+
+/// How a unit's work ended: its own answer, or a refusal in the words that an administrator is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome<T> {
+    Done(T),
+    Refused(Refusal),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// For programs: `signatures`, `epoch`, `space`, ...
+    pub code: String,
+    pub what: String,
+    pub data: String,
+    pub next: String,
+}

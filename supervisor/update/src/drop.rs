@@ -1,0 +1,1 @@
+//! `drop`: removes generations that nobody needs any more, slowly enough to be no burden.

@@ -1,0 +1,31 @@
+//! A unit's request and result: small JSON files, whole or not there.
+
+use std::path::Path;
+
+use atalaya_core::update::task::Outcome;
+use atalaya_sys::durable;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// # Errors
+/// There is none, or it is not one.
+pub fn read_request<T: DeserializeOwned>(directory: &Path, name: &str) -> Result<T, String> {
+    let path = directory.join(format!("{name}.request.json"));
+    let text = std::fs::read(&path)
+        .map_err(|error| format!("failed to read {}: {error}", path.display()))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| format!("{} is not a request: {error}", path.display()))
+}
+
+/// # Errors
+/// The file cannot be written.
+pub fn write_result<T: Serialize>(
+    directory: &Path,
+    name: &str,
+    outcome: &Outcome<T>,
+) -> Result<(), String> {
+    let path = directory.join(format!("{name}.result.json"));
+    let text = serde_json::to_vec(outcome).map_err(|error| error.to_string())?;
+    durable::write(&path, &text, 0o600, None)
+        .map_err(|error| format!("failed to leave the result {}: {error}", path.display()))
+}

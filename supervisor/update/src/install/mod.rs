@@ -1,0 +1,1 @@
+//! `install`: streams a bundle to the slot that is not running, every byte verified before it counts.
