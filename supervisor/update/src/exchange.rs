@@ -1,11 +1,16 @@
 //! A unit's request and result: small JSON files, whole or not there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use atalaya_core::update::task::Outcome;
+use atalaya_core::update::task::{self, Outcome};
 use atalaya_sys::durable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// Where this unit finds its request: among its credentials if it has any, else where the supervisor leaves it.
+pub fn request_directory() -> PathBuf {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map_or_else(|| task::DIRECTORY.into(), PathBuf::from)
+}
 
 /// # Errors
 /// There is none, or it is not one.
@@ -17,6 +22,8 @@ pub fn read_request<T: DeserializeOwned>(directory: &Path, name: &str) -> Result
         .map_err(|error| format!("{} is not a request: {error}", path.display()))
 }
 
+/// Leaves it in `directory`/`name`, the unit's runtime directory.
+///
 /// # Errors
 /// The file cannot be written.
 pub fn write_result<T: Serialize>(
@@ -24,7 +31,7 @@ pub fn write_result<T: Serialize>(
     name: &str,
     outcome: &Outcome<T>,
 ) -> Result<(), String> {
-    let path = directory.join(format!("{name}.result.json"));
+    let path = directory.join(name).join("result.json");
     let text = serde_json::to_vec(outcome).map_err(|error| error.to_string())?;
     durable::write(&path, &text, 0o600, None)
         .map_err(|error| format!("failed to leave the result {}: {error}", path.display()))

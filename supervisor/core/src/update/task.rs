@@ -1,6 +1,8 @@
 //! What the supervisor asks of the one-shot units of an update (`atalaya-update install|copy|esp|drop`), and what they answer. A request stands
-//! in /run/atalaya/update/NAME.request.json before the unit is started; the unit leaves NAME.result.json before it ends, and `install` also
-//! keeps install.progress.json up to date. None of them writes the record.
+//! in /run/atalaya/update/NAME.request.json before the unit is started; the unit leaves NAME/result.json before it ends, in its runtime
+//! directory, because it may have a user of its own. `install` also keeps install/progress.json up to date. None of them writes the record.
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,21 @@ use super::record::{Image, Slot};
 
 /// Where requests, results and progress lie.
 pub const DIRECTORY: &str = "/run/atalaya/update";
+
+/// The request of `install`, `copy`, `esp` or `drop`. Root's alone: a unit with another user is given it as a credential.
+pub fn request_file(name: &str) -> PathBuf {
+    PathBuf::from(DIRECTORY).join(format!("{name}.request.json"))
+}
+
+/// An [`Outcome`]; one of an earlier run has to be removed before the unit is started.
+pub fn result_file(name: &str) -> PathBuf {
+    PathBuf::from(DIRECTORY).join(name).join("result.json")
+}
+
+/// A [`Progress`], replaced about once a second.
+pub fn progress_file() -> PathBuf {
+    PathBuf::from(DIRECTORY).join("install/progress.json")
+}
 
 /// `install`: verifies a bundle and writes it to the slot that is not running. Begins again from the beginning if it was interrupted: blocks that
 /// the slot already holds are not fetched or written again.
