@@ -50,7 +50,11 @@ pub enum Source {
 pub struct Rules {
     pub running: Image,
     pub product: String,
+    /// `official` or `standin`.
+    pub kind: String,
     pub architecture: String,
+    /// Of the database as it is; none while it is not known.
+    pub schema: Option<u64>,
     /// The higher of the recorded floor and the running image's own epoch.
     pub epoch_floor: u64,
     /// The newest key set that was accepted.
