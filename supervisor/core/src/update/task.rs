@@ -112,12 +112,47 @@ pub struct Copy {
     pub beforehand: bool,
 }
 
-/// `esp`: makes the boot partition hold exactly these entries. The loader's own file is replaced only if `loader` is given.
+/// Where kernel images are kept, each as SHA256.efi: the boot partition can be made anew from there.
+pub const UKIS: &str = "/data/update/uki";
+/// Where boot loaders are kept, each as SHA256.efi.
+pub const LOADERS: &str = "/data/update/loader";
+
+/// `esp`: makes the boot partition hold exactly these entries, and keeps on /data a copy of each good one that it finds there. The loader's own
+/// file is replaced only if `loader` is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Esp {
+    /// One at least must be good, that is without `tries`. With none at all the boot partition is looked at and not changed.
     pub entries: Vec<Entry>,
-    /// SHA-256 of the file in /data/update/loader.
+    /// SHA-256 of the file in [`LOADERS`].
     pub loader: Option<String>,
+    /// Kernel images (SHA-256) that are needed besides those of `entries`: all others in [`UKIS`] are removed. Not given: all stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<Vec<String>>,
+}
+
+/// What the boot partition holds when `esp` is done, read back from the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EspReport {
+    pub entries: Vec<FoundEntry>,
+    /// SHA-256 of the loader that firmware starts.
+    pub loader: Option<String>,
+    /// Names of files beside our entries, which are somebody else's and left alone.
+    pub foreign: Vec<String>,
+    /// What was done, in order, for the log. Empty: everything was as it should be.
+    pub steps: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundEntry {
+    /// `atalaya_000008+2-1.efi`.
+    pub name: String,
+    pub number: u32,
+    /// Tries left; none for a good one.
+    pub left: Option<u32>,
+    /// SHA-256 of the file.
+    pub uki: String,
+    /// The root hash on its command line, by which one knows its slot and so which entry is the running one.
+    pub root_hash: Option<String>,
 }
 
 /// One unified kernel image on the boot partition.
