@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::task::{Asked, Source};
+
 /// Past updates that are remembered.
 pub const HISTORY: usize = 100;
 
@@ -92,6 +94,22 @@ pub struct Mark {
     pub at: u64,
 }
 
+/// What was asked for and is being written: enough to begin again after a reboot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    pub source: Source,
+    /// For people: as [`Candidate::source`].
+    pub shown: String,
+    #[serde(default)]
+    pub asked: Asked,
+    /// Whether the machine is to go on to the new version without being asked again.
+    pub arm: bool,
+    /// When it was asked for, seconds since 1970.
+    pub at: u64,
+    /// How often it was begun.
+    pub attempts: u32,
+}
+
 /// The update under way, or the last one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
@@ -105,6 +123,20 @@ pub struct Candidate {
     pub entry: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u32>,
+    /// It was here before and starts on the data that it left: nothing is copied for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub way_back: bool,
+    #[serde(default)]
+    pub asked: Asked,
+    /// SHA-256 of its loader, which is put in place once users were admitted; none leaves the one that is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loader: Option<String>,
+    /// The network interfaces of the machine when it was armed: the trial, which sends nothing, must find the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<String>,
+    /// When users were shut out for it, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<u64>,
     /// Boots of it that have begun.
     #[serde(default)]
     pub boots: u32,
@@ -150,6 +182,9 @@ pub struct Record {
     pub stage: Stage,
     /// What serves, or serves again after a failure.
     pub good: Installed,
+    /// Being written, while the stage says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Wanted>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Candidate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,12 +196,15 @@ pub struct Record {
     /// The highest numbers that were ever given.
     pub last_entry: u32,
     pub last_generation: u32,
+    /// SHA-256 of the loader that belongs on the boot partition; none before the first update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loader: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quarantine: Vec<Quarantined>,
     /// The latest last, at most [`HISTORY`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Past>,
-    /// What a newer version has added.
+    /// What a newer version has added, which it does here only: an older one that was started again keeps it.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
 }

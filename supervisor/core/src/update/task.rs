@@ -98,9 +98,23 @@ pub struct Staged {
     pub image: Image,
     /// The newest key set of the bundle, already kept on /data.
     pub key_set: u32,
+    /// SHA-256 of its loader, by which it is kept in [`LOADERS`].
+    pub loader: String,
     pub mattermost: String,
     pub postgresql: String,
     pub progress: Progress,
+}
+
+/// What an administrator has said beyond "update", to be kept for as long as the update goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Asked {
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_downgrade: bool,
+    /// By name, so a version that failed here may be tried again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_quarantined: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_backup: Option<String>,
 }
 
 /// `copy`: makes /data/gen/TO from /data/gen/FROM, with the database shut down. A TO that is there is removed first.
