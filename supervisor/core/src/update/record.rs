@@ -7,8 +7,14 @@ use serde_json::{Map, Value};
 
 use super::task::{Asked, Source};
 
+pub use super::format::{Chosen, Error, FILES, Unreadable, choose, decode, encode, places};
+
 /// Past updates that are remembered.
 pub const HISTORY: usize = 100;
+/// What is kept of a reason: characters of its sentence, lines of its log (the last ones), characters of each.
+const SENTENCE: usize = 1000;
+const LINES: usize = 30;
+const COLUMNS: usize = 400;
 
 /// One of the two places of the disk that hold a system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +91,22 @@ pub struct Reason {
     /// The last lines of the log of whatever failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
+}
+
+impl Reason {
+    /// Cut to what a record has room for.
+    pub fn new(stage: Stage, what: &str, log: &[String]) -> Self {
+        let from = log.len().saturating_sub(LINES);
+        Self {
+            stage,
+            what: what.chars().take(SENTENCE).collect(),
+            log: log
+                .iter()
+                .skip(from)
+                .map(|line| line.chars().take(COLUMNS).collect())
+                .collect(),
+        }
+    }
 }
 
 /// When a stage began, seconds since 1970.
@@ -207,4 +229,48 @@ pub struct Record {
     /// What a newer version has added, which it does here only: an older one that was started again keeps it.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
+}
+
+impl Record {
+    /// Adds an update that has ended to the history, from which the oldest goes.
+    pub(super) fn remember(&mut self, past: Past) {
+        self.history.push(past);
+        let over = self.history.len().saturating_sub(HISTORY);
+        self.history.drain(..over);
+    }
+
+    /// The candidate is not tried again unless somebody asks for it by name. A version that was good here once is not judged by a way back.
+    pub(super) fn quarantine_candidate(&mut self, at: u64) {
+        let Some(candidate) = self.candidate.as_ref().filter(|c| !c.way_back) else {
+            return;
+        };
+        let reason = candidate.reason.as_ref();
+        let quarantined = Quarantined {
+            version: candidate.image.version.clone(),
+            root_hash: candidate.image.root_hash.clone(),
+            // The log is in the history; this list has no end.
+            reason: Reason {
+                stage: reason.map_or(self.stage, |reason| reason.stage),
+                what: reason.map_or_else(String::new, |reason| reason.what.clone()),
+                log: Vec::new(),
+            },
+            at,
+        };
+        let is_same = |other: &Quarantined| other.root_hash == quarantined.root_hash;
+        self.quarantine.retain(|other| !is_same(other));
+        self.quarantine.push(quarantined);
+    }
+
+    /// Whether a new version was to start, and has not been opened.
+    pub const fn is_between(&self) -> bool {
+        match self.stage {
+            Stage::Armed | Stage::Trial | Stage::Blessed => true,
+            Stage::Idle
+            | Stage::Writing
+            | Stage::Staged
+            | Stage::Opened
+            | Stage::RolledBack
+            | Stage::Failed => false,
+        }
+    }
 }

@@ -1,0 +1,69 @@
+//! atalayad was restarted in the middle. The record on the disk may be one step ahead of the run, because it is written first; then what follows
+//! from the record is done, and never what came before it.
+
+use super::course::Course;
+use super::event::{Effect, Notice, Phase, Run, Step};
+use crate::update::record::{Record, Stage};
+
+/// What a restarted atalayad does first, with the record and the run that it found. Whatever is asked for again may be under way or done.
+pub fn resume(record: &Record, run: &Run, now: u64) -> Step {
+    let mut course = Course::new(record, run, now);
+    if course.is_behind() {
+        course.catch_up();
+    } else {
+        course.go(run.phase);
+    }
+    course.end()
+}
+
+impl Course {
+    fn is_behind(&self) -> bool {
+        let is_given_up = self
+            .record
+            .candidate
+            .as_ref()
+            .is_some_and(|candidate| candidate.reason.is_some());
+        let stage = self.record.stage;
+        match self.run.phase {
+            Phase::Rest | Phase::Finding | Phase::Healing => stage == Stage::Writing,
+            Phase::Installing => stage != Stage::Writing,
+            Phase::Baseline | Phase::Beforehand => stage != Stage::Staged,
+            Phase::Closing | Phase::Copying => {
+                stage == Stage::Armed || (stage != Stage::Staged && !self.run.way_back)
+            }
+            Phase::Arming => stage != Stage::Armed,
+            Phase::Recounting
+            | Phase::CopyingAnew
+            | Phase::Starting
+            | Phase::Probing
+            | Phase::Blessing => is_given_up || stage == Stage::Opened,
+            Phase::Disarming
+            | Phase::Leaving
+            | Phase::GivingUp
+            | Phase::Looking
+            | Phase::TakingBack
+            | Phase::Returning
+            | Phase::Stranded => false,
+        }
+    }
+
+    /// By the stage that was reached.
+    fn catch_up(&mut self) {
+        match self.record.stage {
+            Stage::Writing => self.resume_or_rest(),
+            Stage::Armed => self.go(Phase::Arming),
+            Stage::Opened => self.opened(),
+            Stage::Failed if self.run.phase == Phase::Arming => self.go(Phase::Disarming),
+            Stage::Trial | Stage::Blessed => self.go(Phase::GivingUp),
+            Stage::Staged => {
+                let version = self.version();
+                self.act(Effect::Tell(Notice::Staged(version)));
+                self.rest();
+            }
+            Stage::Failed | Stage::Idle | Stage::RolledBack => {
+                self.reopen();
+                self.rest();
+            }
+        }
+    }
+}
