@@ -131,6 +131,25 @@ pub const UKIS: &str = "/data/update/uki";
 /// Where boot loaders are kept, each as SHA256.efi.
 pub const LOADERS: &str = "/data/update/loader";
 
+/// What `copy` has made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Files, directories and links.
+    pub files: u64,
+    /// Of the files, those that had been copied beforehand and have not changed since.
+    pub kept: u64,
+    /// Sum of the files' sizes. They are shared, and take no space until they are changed.
+    pub bytes: u64,
+    pub milliseconds: u64,
+}
+
+/// How far `copy` or `drop` has come: NAME/progress.json.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walked {
+    pub files: u64,
+    pub bytes: u64,
+}
+
 /// `esp`: makes the boot partition hold exactly these entries, and keeps on /data a copy of each good one that it finds there. The loader's own
 /// file is replaced only if `loader` is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,10 +199,17 @@ pub struct Entry {
     pub tries: Option<u32>,
 }
 
-/// `drop`: removes generations.
+/// `drop`: removes generations, and what a copy that was given up has left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drop {
     pub generations: Vec<u32>,
+}
+
+/// What `drop` has removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Files, directories and links.
+    pub files: u64,
 }
 
 /// How a unit's work ended: its own answer, or a refusal in the words that an administrator is told.
