@@ -3,6 +3,7 @@
 use crate::error::check;
 use crate::{Context, Result};
 use std::ffi::CString;
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -10,7 +11,7 @@ use std::path::Path;
 
 /// `struct fsxattr` of linux/fs.h.
 #[repr(C)]
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {
     flags: u32,
     extent_size: u32,
@@ -24,7 +25,12 @@ nix::ioctl_read!(fs_ioc_fsgetxattr, b'X', 31, Attributes);
 nix::ioctl_write_ptr!(fs_ioc_fssetxattr, b'X', 32, Attributes);
 
 const FLAG_PROJECT_INHERIT: u32 = 0x200;
+const FLAG_EXTENT_SIZE: u32 = 0x800;
+const FLAG_EXTENT_SIZE_INHERIT: u32 = 0x1000;
 const FLAG_COW_EXTENT_SIZE: u32 = 0x10000;
+/// What [`copy_attributes`] carries over; the others are about a file's own protection.
+const COPIED: u32 =
+    FLAG_PROJECT_INHERIT | FLAG_EXTENT_SIZE | FLAG_EXTENT_SIZE_INHERIT | FLAG_COW_EXTENT_SIZE;
 
 /// `struct fs_disk_quota` of linux/dqblk_xfs.h; sizes in 512-byte units.
 #[repr(C)]
@@ -82,8 +88,29 @@ pub fn set_cow_extent_size(directory: &Path, bytes: u32) -> Result<()> {
 /// The (project id, copy-on-write extent size) of a file or directory.
 pub fn attributes(path: &Path) -> Result<(u32, u32)> {
     let file = File::open(path).context("open", path.display())?;
-    let read = read(&file, path)?;
+    let read = read(&file, path.display())?;
     Ok((read.project, read.cow_extent_size))
+}
+
+/// Gives `target`, which is still empty, the project id and the extent sizes of `source`; what will be made in a directory inherits them.
+/// Nothing, where the file system has no such attributes. `name` is told in an error.
+pub fn copy_attributes(source: &File, target: &File, name: impl Display + Copy) -> Result<()> {
+    let wanted = match read(source, name) {
+        Err(error) if [libc::ENOTTY, libc::EOPNOTSUPP].contains(&error.errno()) => return Ok(()),
+        other => other?,
+    };
+    let there = read(target, name)?;
+    let carried = Attributes {
+        flags: (there.flags & !COPIED) | (wanted.flags & COPIED),
+        extent_size: wanted.extent_size,
+        project: wanted.project,
+        cow_extent_size: wanted.cow_extent_size,
+        ..there
+    };
+    if carried == there {
+        return Ok(());
+    }
+    write(target, &carried, name)
 }
 
 /// Limits the project on the XFS of block device `device`, mounted with `prjquota`; `bytes` is hard.
@@ -136,22 +163,26 @@ pub fn grow(mount_point: &Path, blocks: u64, inode_percent: u32) -> Result<()> {
     Ok(())
 }
 
-fn read(file: &File, path: &Path) -> Result<Attributes> {
+fn read(file: &File, name: impl Display) -> Result<Attributes> {
     let mut attributes = Attributes::default();
     // SAFETY: the kernel writes one fsxattr, which lives here.
     unsafe { fs_ioc_fsgetxattr(file.as_raw_fd(), &raw mut attributes) }
-        .context("read the attributes of", path.display())?;
+        .context("read the attributes of", name)?;
     Ok(attributes)
+}
+
+fn write(file: &File, attributes: &Attributes, name: impl Display) -> Result<()> {
+    // SAFETY: the kernel reads one fsxattr, which lives as long as the reference.
+    unsafe { fs_ioc_fssetxattr(file.as_raw_fd(), &raw const *attributes) }
+        .context("change the attributes of", name)?;
+    Ok(())
 }
 
 fn change(path: &Path, edit: impl FnOnce(&mut Attributes)) -> Result<()> {
     let file = File::open(path).context("open", path.display())?;
-    let mut attributes = read(&file, path)?;
+    let mut attributes = read(&file, path.display())?;
     edit(&mut attributes);
-    // SAFETY: the kernel reads one fsxattr, which lives here.
-    unsafe { fs_ioc_fssetxattr(file.as_raw_fd(), &raw const attributes) }
-        .context("change the attributes of", path.display())?;
-    Ok(())
+    write(&file, &attributes, path.display())
 }
 
 #[cfg(test)]
