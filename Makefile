@@ -3,13 +3,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: run test image bench soak setup clean distclean help
+.PHONY: run test image bundle bench soak setup clean distclean help
 
 ATALAYA_CACHE ?= cache
 CARGO_TARGET := build/cargo/release
 
 # Given by the caller; an empty one counts as not given.
-SETTINGS := ATALAYA_CACHE ATALAYA_RUN MATTERMOST MATTERMOST_TARBALL MATTERMOST_SHA256 HTTPS_PORT HTTP_PORT DISK MEMORY ACCEL SOURCE_DATE_EPOCH
+SETTINGS := ATALAYA_CACHE ATALAYA_RUN MATTERMOST MATTERMOST_TARBALL MATTERMOST_SHA256 KEYS HTTPS_PORT HTTP_PORT DISK MEMORY ACCEL SOURCE_DATE_EPOCH
 $(foreach name,$(SETTINGS),$(if $(strip $($(name))),$(eval export $(name)),$(eval unexport $(name))))
 
 BUILD_OPTIONS := $(if $(MIRROR),--mirror $(MIRROR)) $(if $(SECURITY_MIRROR),--security-mirror $(SECURITY_MIRROR)) $(if $(filter 1,$(REFRESH)),--refresh)
@@ -26,6 +26,9 @@ test: ## set up, then every check and test: formatting, lints, unit tests, the c
 
 image: setup ## build the image without booting it
 	@$(ATALAYA_IMAGE) build $(BUILD_OPTIONS)
+
+bundle: image ## build the image and its update bundle, signed with this machine's development key
+	@exec $(CARGO_TARGET)/atalaya-image bundle
 
 bench: ## measure against runit, s6, svlogd, nginx, HAProxy and systemd, and print tables (BENCH="restart log" for some of it)
 	@image/setup bench
@@ -52,6 +55,7 @@ help: ## explain every target
 	@echo "Settings, as in \`make run FRESH=1\`:"
 	@echo "  MATTERMOST=auto|official|standin   which server goes in; auto takes the stand-in if the official release cannot be had"
 	@echo "  MATTERMOST_TARBALL=FILE            a release to use without any network; MATTERMOST_SHA256= beside it if it is not the pinned one"
+	@echo "  KEYS=development|release           whose updates the image takes: docs/keys.md"
 	@echo "  HTTPS_PORT=8443 HTTP_PORT=8080     ports of 127.0.0.1 for make run, fixed until FRESH=1"
 	@echo "  FRESH=1                            make run starts over with an empty disk"
 	@echo "  ONCE=1                             make run logs in, posts, shuts down and tells by its exit status"

@@ -1,7 +1,9 @@
 //! Takes the parts out of what mkosi made and puts them into place under their final names: disk, root, verity, UKI.
+//! Refuses a UKI that would stand in the way of its successors.
 
 use crate::digest;
 use crate::error::{Error, IoContext, Result};
+use atalaya_bundle::verity::{BLOCK, Tree};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -22,6 +24,7 @@ pub struct Artifacts {
     pub disk: Artifact,
     /// The root file system, cut to what verity covers.
     pub root: Artifact,
+    /// The hash tree with its superblock, cut to its own length.
     pub verity: Artifact,
     pub uki: Artifact,
     pub root_hash: String,
@@ -29,6 +32,8 @@ pub struct Artifacts {
 
 /// Links with stable names beside the files, whose names carry the version.
 pub const DISK_LINK: &str = "atalaya.raw";
+/// The boot loader's own file beside them.
+pub const LOADER: &str = "systemd-bootx64.efi";
 
 /// Moves mkosi's results from `from` to `to` (a fresh folder).
 pub fn collect(from: &Path, to: &Path, version: &str) -> Result<Artifacts> {
@@ -57,21 +62,39 @@ pub fn collect(from: &Path, to: &Path, version: &str) -> Result<Artifacts> {
     let data_size = verity_data_size(&read_start(&verity)?).ok_or_else(|| Error::Image {
         problem: "its verity partition has no superblock".to_owned(),
     })?;
-    OpenOptions::new()
-        .write(true)
-        .open(&root)
-        .and_then(|file| file.set_len(data_size))
-        .during("cut", &root)?;
-    let root_hash =
-        root_hash_of(&fs::read(&uki).during("read", &uki)?).ok_or_else(|| Error::Image {
-            problem: "its UKI has no roothash= on the command line".to_owned(),
-        })?;
+    let tree_size = Tree::area_bytes(data_size / BLOCK as u64);
+    for (file, size) in [(&root, data_size), (&verity, tree_size)] {
+        OpenOptions::new()
+            .write(true)
+            .open(file)
+            .and_then(|file| file.set_len(size))
+            .during("cut", file)?;
+    }
+    let bytes = fs::read(&uki).during("read", &uki)?;
+    let root_hash = root_hash_of(&bytes).ok_or_else(|| Error::Image {
+        problem: "its UKI has no roothash= on the command line".to_owned(),
+    })?;
+    check_order(&bytes).map_err(|problem| Error::Image { problem })?;
     Ok(Artifacts {
         disk: describe(&disk)?,
         root: describe(&root)?,
         verity: describe(&verity)?,
         uki: describe(&uki)?,
         root_hash,
+    })
+}
+
+/// Whether a file is still what the manifest says.
+pub fn check(folder: &Path, file: &Artifact) -> Result<()> {
+    let path = folder.join(&file.name);
+    let found = digest::of_file(&path)?;
+    if found == file.sha256 {
+        return Ok(());
+    }
+    Err(Error::Damaged {
+        path,
+        expected: file.sha256.clone(),
+        found,
     })
 }
 
@@ -105,6 +128,30 @@ pub fn verity_data_size(block: &[u8]) -> Option<u64> {
     let block_size = u32::from_le_bytes(block.get(64..68)?.try_into().ok()?);
     let blocks = u64::from_le_bytes(block.get(72..80)?.try_into().ok()?);
     blocks.checked_mul(u64::from(block_size))
+}
+
+/// Keys by which the boot loader would order entries before it looks at their numbers: an older version could then never
+/// be gone back to.
+const ORDERING: [&str; 4] = ["IMAGE_VERSION", "VERSION", "VERSION_ID", "BUILD_ID"];
+
+fn check_order(uki: &[u8]) -> std::result::Result<(), String> {
+    let text = section(uki, b".osrel").ok_or("its UKI has no os-release")?;
+    let text = String::from_utf8_lossy(text);
+    let value = |key: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .map(|value| value.trim_end_matches('\0').trim_matches('"'))
+    };
+    if let Some(key) = ORDERING.iter().find(|key| value(key).is_some()) {
+        return Err(format!("its UKI's os-release has {key}="));
+    }
+    if let Some(key) = ["ID", "IMAGE_ID"]
+        .iter()
+        .find(|key| value(key) != Some("atalaya"))
+    {
+        return Err(format!("its UKI's os-release has another {key}="));
+    }
+    Ok(())
 }
 
 /// The first `roothash=` on a UKI's command line.
@@ -179,13 +226,29 @@ mod tests {
         assert_eq!(verity_data_size(b"verity\0\0"), None);
     }
 
+    #[test]
+    fn entries_are_ordered_by_their_numbers_only() {
+        let good = "NAME=Atalaya\nID=atalaya\nID_LIKE=debian\nIMAGE_ID=\"atalaya\"";
+        assert_eq!(check_order(&pe_with(b".osrel", good)), Ok(()));
+        for key in ORDERING {
+            let text = format!("{good}\n{key}=1\n");
+            assert!(check_order(&pe_with(b".osrel", &text)).is_err(), "{key}");
+        }
+        assert!(check_order(&pe_with(b".osrel", "ID=atalaya\n")).is_err());
+        assert!(check_order(&pe("roothash=")).is_err());
+    }
+
     fn pe(line: &str) -> Vec<u8> {
+        pe_with(b".cmdline", line)
+    }
+
+    fn pe_with(name: &[u8], line: &str) -> Vec<u8> {
         let mut file = vec![0; 0x40 + 24 + 40];
         file[0x3c] = 0x40;
         file[0x40..0x44].copy_from_slice(b"PE\0\0");
         file[0x46] = 1;
         let at = 0x40 + 24;
-        file[at..at + 8].copy_from_slice(b".cmdline");
+        file[at..at + name.len()].copy_from_slice(name);
         let size = u32::try_from(line.len()).unwrap().to_le_bytes();
         file[at + 8..at + 12].copy_from_slice(&size);
         file[at + 16..at + 20].copy_from_slice(&size);

@@ -8,7 +8,7 @@ use crate::compose::{self, OS_RELEASE};
 use crate::digest::Inputs;
 use crate::error::{IoContext, Result};
 use crate::loader::Loader;
-use crate::manifest::{Component, Manifest, Release, version};
+use crate::manifest::{Component, Manifest, Release, Update, VERSION, version};
 use crate::mirrors;
 use crate::pipeline::{self, Disk, Options};
 use crate::programs::{self, PROGRAMS};
@@ -71,11 +71,12 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
     }
     let release = Release {
         product: "atalaya-baseline".to_owned(),
-        version: version(mattermost.about.kind),
+        version: version(VERSION, mattermost.about.kind),
         build,
         built: crate::clock::rfc3339(pipeline::build_time(project)),
         mattermost: mattermost.about.clone(),
         postgresql: String::new(),
+        epoch: 0,
     };
     stage.say("composing the root");
     let root = root(project, &base, &loader, &mattermost.tree, work.join("root"))?;
@@ -100,6 +101,13 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         loader: Component {
             version: loader.version,
             sha256: loader.sha256,
+        },
+        // Nothing is ever updated to it.
+        update: Update {
+            minimum_from: String::new(),
+            forbidden_from: Vec::new(),
+            trust: atalaya_bundle::keys::Purpose::Development,
+            key_set: 0,
         },
         artifacts,
         packages: base.packages()?,
@@ -216,6 +224,7 @@ fn write_configuration(tree: &Tree) -> Result<()> {
                 sha256: String::new(),
             },
             postgresql: String::new(),
+            epoch: 0,
         },
     };
     let rendered = render::render(&Appliance::default(), &facts);

@@ -19,6 +19,8 @@ pub struct Parts<'a> {
     pub mattermost: &'a Path,
     /// The text of /usr/lib/atalaya/release.json.
     pub release: &'a str,
+    /// The text of /usr/lib/atalaya/update-trust.json.
+    pub trust: &'a str,
     pub test: bool,
     /// Leave out programs that were never built.
     pub as_built: bool,
@@ -71,6 +73,11 @@ pub fn root(project: &Project, parts: &Parts<'_>, place: PathBuf) -> Result<Tree
         "/usr/lib/atalaya/release.json",
         0o644,
         parts.release.as_bytes(),
+    )?;
+    tree.file(
+        "/usr/lib/atalaya/update-trust.json",
+        0o644,
+        parts.trust.as_bytes(),
     )?;
     let repart = project.image_sources().join("repart.d");
     tree.folder("/usr/lib/atalaya/repart.d", 0o755)?;

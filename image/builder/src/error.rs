@@ -63,6 +63,10 @@ pub enum Error {
     #[error(transparent)]
     Release(#[from] crate::release::ReleaseError),
     #[error(transparent)]
+    Keys(#[from] crate::keys::KeysError),
+    #[error(transparent)]
+    Bundle(#[from] crate::bundle::BundleError),
+    #[error(transparent)]
     Run(#[from] crate::run::RunError),
     #[error(transparent)]
     Sys(#[from] atalaya_sys::Error),

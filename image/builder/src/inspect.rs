@@ -1,42 +1,31 @@
-//! `atalaya-image inspect`: says what is in a built image and checks its files against the manifest.
+//! `atalaya-image inspect`: says what is in a built image and checks its files against the manifest. A bundle is looked into by
+//! [`crate::bundle`].
 #![allow(clippy::print_stdout)] // its output is what it is for
 
-use crate::digest;
-use crate::error::{Error, IoContext, Result};
+use crate::artifacts;
+use crate::error::Result;
 use crate::manifest::Manifest;
-use crate::project::Project;
-use std::fs;
+use crate::pipeline::to_json;
+use crate::project::{Project, Variant};
 use std::path::Path;
 
-pub fn run(project: &Project, test: bool, json: bool) -> Result<()> {
-    let folder = project.output(test);
-    let path = folder.join("manifest.json");
-    let text = fs::read_to_string(&path).during("read", &path)?;
-    let manifest: Manifest = serde_json::from_str(&text).map_err(|source| Error::Io {
-        operation: "understand",
-        object: path.display().to_string(),
-        source: source.into(),
-    })?;
+pub fn run(project: &Project, variant: &Variant, json: bool) -> Result<()> {
+    let folder = project.output(variant);
+    let manifest = Manifest::of(&folder)?;
     if json {
-        print!("{text}");
+        print!("{}", to_json(&manifest)?);
     } else {
         println!("{}", describe(&manifest));
     }
     let parts = &manifest.artifacts;
     for file in [&parts.disk, &parts.root, &parts.verity, &parts.uki] {
-        let found = digest::of_file(&folder.join(&file.name))?;
-        if found != file.sha256 {
-            return Err(Error::Damaged {
-                path: folder.join(&file.name),
-                expected: file.sha256.clone(),
-                found,
-            });
-        }
+        artifacts::check(&folder, file)?;
         if !json {
             println!(
-                "{:<34} {:>8.1} MiB  {found}",
+                "{:<34} {:>8.1} MiB  {}",
                 file.name,
-                mebibytes(file.size)
+                mebibytes(file.size),
+                file.sha256
             );
         }
     }

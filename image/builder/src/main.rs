@@ -1,9 +1,10 @@
-//! `atalaya-image`: builds the image, boots it and says what is in one.
+//! `atalaya-image`: builds the image, boots it, makes update bundles, keeps the keys that sign them, and says what is in an image or a bundle.
 
 mod artifacts;
 mod audit;
 mod base;
 mod baseline;
+mod bundle;
 mod clock;
 mod compose;
 mod cpio;
@@ -11,6 +12,7 @@ mod crates;
 mod digest;
 mod error;
 mod inspect;
+mod keys;
 mod licences;
 mod loader;
 mod lock;
@@ -30,9 +32,10 @@ mod run;
 mod tools;
 mod tree;
 
+use atalaya_bundle::keys::Purpose;
 use clap::{Args, Parser, Subcommand};
 use progress::Progress;
-use project::Project;
+use project::{Project, Variant};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -40,7 +43,7 @@ use std::process::ExitCode;
 #[command(
     name = "atalaya-image",
     version,
-    about = "Builds, boots and inspects the image"
+    about = "Builds, boots and inspects the image; makes and signs its updates"
 )]
 struct Cli {
     /// The project's folder
@@ -61,16 +64,109 @@ enum Sub {
     Run(RunArgs),
     /// Says which mirrors would be used
     Mirrors(MirrorArgs),
-    /// Says what is in the image that was built, and checks its files
+    /// Says what is in the image that was built, or in an update bundle, and checks every byte of it
     Inspect(InspectArgs),
+    /// Makes the update bundle of the image that was built
+    Bundle(BundleArgs),
+    /// Makes keys, signs on separate machines, and keeps the sets of keys that machines trust (docs/keys.md)
+    #[command(subcommand)]
+    Keys(KeysSub),
+}
+
+/// Which of the images that lie in build/.
+#[derive(Args, Clone)]
+struct VariantArgs {
+    /// The test image, which holds an agent that runs any command: never for use
+    #[arg(long)]
+    test: bool,
+    /// The same content as another version, beside the first: something to update to, in tests and demonstrations
+    #[arg(long = "version", value_name = "NUMBER", value_parser = plain_version)]
+    number: Option<semver::Version>,
+}
+
+#[derive(Args)]
+struct BundleArgs {
+    #[command(flatten)]
+    variant: VariantArgs,
+    /// Where to write it [default: beside the image]
+    #[arg(long, short)]
+    output: Option<PathBuf>,
+    /// A secret key to sign with; an image that trusts the development key is signed with that one by itself
+    #[arg(long, value_name = "FILE")]
+    signing_key: Vec<PathBuf>,
+    /// Only write what has to be signed to this small file, for `keys sign` on other machines
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["signing_key", "signed", "output"])]
+    request: Option<PathBuf>,
+    /// A request that was signed elsewhere
+    #[arg(long, value_name = "FILE", conflicts_with = "signing_key")]
+    signed: Vec<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum KeysSub {
+    /// Makes a secret key on this machine, and its public part beside it (FILE.pub)
+    New {
+        /// Where to write the secret key; never overwritten
+        file: PathBuf,
+    },
+    /// Proposes the next set of keys, and writes what has to be signed: by the former set's keys and by its own
+    Rotate {
+        /// How many of the keys have to sign
+        #[arg(long)]
+        threshold: u32,
+        /// Too many of the former set's keys are lost to sign: machines have to be installed anew
+        #[arg(long)]
+        lost: bool,
+        /// Where to write the request
+        #[arg(long)]
+        request: PathBuf,
+        /// The public keys of the new set (FILE.pub), those that stay among them
+        #[arg(required = true)]
+        keys: Vec<PathBuf>,
+    },
+    /// Shows what a request would have signed, asks, and adds this key's signature to it
+    Sign {
+        /// From `keys rotate` or `bundle --request`
+        request: PathBuf,
+        /// The secret key
+        #[arg(long)]
+        key: PathBuf,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Takes a set of keys that enough have signed into image/keys.json: images built from then on know it
+    Trust {
+        /// The request, as each signer gave it back
+        #[arg(required = true)]
+        requests: Vec<PathBuf>,
+    },
+}
+
+fn purpose(text: &str) -> Result<Purpose, String> {
+    match text {
+        "development" => Ok(Purpose::Development),
+        "release" => Ok(Purpose::Release),
+        _ => Err("it can be development or release".to_owned()),
+    }
+}
+
+fn plain_version(text: &str) -> Result<semver::Version, String> {
+    let version = semver::Version::parse(text).map_err(|error| error.to_string())?;
+    if version.pre.is_empty() && version.build.is_empty() {
+        Ok(version)
+    } else {
+        Err("it is three numbers; the stand-in's mark is added by itself".to_owned())
+    }
 }
 
 #[derive(Args)]
 struct InspectArgs {
-    /// The test image instead
-    #[arg(long)]
-    test: bool,
-    /// Print manifest.json
+    #[command(flatten)]
+    variant: VariantArgs,
+    /// A bundle; without it the image in build/
+    bundle: Option<PathBuf>,
+    /// Print it as JSON
     #[arg(long)]
     json: bool,
 }
@@ -122,11 +218,13 @@ struct BuildArgs {
     /// Fetch tools, packages and boot loader anew, to get Debian's updates
     #[arg(long)]
     refresh: bool,
-    /// Build the test image, which holds an agent that runs any command: never for use
-    #[arg(long)]
-    test: bool,
+    #[command(flatten)]
+    variant: VariantArgs,
+    /// Whose updates the image takes: the development key's of this machine, or the keys of image/keys.json
+    #[arg(long, env = "KEYS", default_value = "development", value_parser = purpose)]
+    keys: Purpose,
     /// Build the benchmark's baseline instead: the same root under systemd and nginx. Never for use
-    #[arg(long, conflicts_with = "test")]
+    #[arg(long, conflicts_with_all = ["test", "number"])]
     baseline: bool,
     /// Don't run Cargo: take the programs as they were built last, leave out those that never were (for development)
     #[arg(long)]
@@ -189,9 +287,43 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             run::run(&project, &args.build.into(), &options)?;
         }
         Sub::Mirrors(args) => inspect::mirrors(args.mirror, args.security_mirror)?,
-        Sub::Inspect(args) => inspect::run(&project, args.test, args.json)?,
+        Sub::Inspect(args) => match args.bundle {
+            Some(file) => bundle::inspect(&project, &file, args.json)?,
+            None => inspect::run(&project, &args.variant.into(), args.json)?,
+        },
+        Sub::Bundle(args) => {
+            let options = bundle::Options {
+                variant: args.variant.into(),
+                output: args.output,
+                signers: match (args.request, args.signed) {
+                    (Some(request), _) => bundle::Signers::Asked(request),
+                    (None, signed) if !signed.is_empty() => bundle::Signers::Elsewhere(signed),
+                    (None, _) => bundle::Signers::Here(args.signing_key),
+                },
+            };
+            let place = bundle::make(&project, &options, &mut Progress::new())?;
+            eprintln!("{}", place.display());
+        }
+        Sub::Keys(KeysSub::New { file }) => keys::new(&file)?,
+        Sub::Keys(KeysSub::Rotate {
+            threshold,
+            lost,
+            request,
+            keys,
+        }) => keys::rotate(&project, threshold, &keys, lost, &request)?,
+        Sub::Keys(KeysSub::Sign { request, key, yes }) => keys::sign(&request, &key, yes)?,
+        Sub::Keys(KeysSub::Trust { requests }) => keys::accept(&project, &requests)?,
     }
     Ok(())
+}
+
+impl From<VariantArgs> for Variant {
+    fn from(args: VariantArgs) -> Self {
+        Self {
+            test: args.test,
+            version: args.number,
+        }
+    }
 }
 
 impl From<BuildArgs> for pipeline::Options {
@@ -200,7 +332,8 @@ impl From<BuildArgs> for pipeline::Options {
             mirror: args.mirrors.mirror,
             security_mirror: args.mirrors.security_mirror,
             refresh: args.refresh,
-            test: args.test,
+            variant: args.variant.into(),
+            keys: args.keys,
             as_built: args.as_built,
             release: release::Wanted {
                 choice: args.mattermost,
@@ -216,15 +349,20 @@ impl From<BuildArgs> for pipeline::Options {
 /// The last lines of a build.
 fn report(project: &Project, built: &pipeline::Built) {
     let release = &built.manifest.release;
-    let folder = project.output(built.manifest.test);
     eprintln!(
         "Atalaya {} (build {}), Mattermost {}, PostgreSQL {}: {}",
         release.version,
         release.build,
         release.mattermost.version,
         release.postgresql,
-        folder.join(artifacts::DISK_LINK).display()
+        built.folder.join(artifacts::DISK_LINK).display()
     );
+    if built.manifest.update.trust == Purpose::Development {
+        eprintln!(
+            "This image trusts the development key of this machine ({}): for its updates and those of nobody else.",
+            project.keys().display()
+        );
+    }
     if built.manifest.test {
         eprintln!("THIS IS A TEST IMAGE: it runs any command that its host sends. Never use it.");
     }

@@ -5,14 +5,16 @@ use crate::base::{self, Base};
 use crate::digest::Inputs;
 use crate::error::{Error, IoContext, Result};
 use crate::loader::{self, Loader};
-use crate::manifest::{Component, Manifest, Release, upstream_version, version};
+use crate::manifest::{Component, Manifest, Release, Update, VERSION, upstream_version, version};
 use crate::mirrors::{self, Mirrors};
 use crate::programs::{INIT, PROGRAMS};
 use crate::progress::Progress;
-use crate::project::Project;
+use crate::project::{Project, Variant};
 use crate::{
-    audit, compose, crates, licences, lock, mkosi, preflight, process, programs, release, tools,
+    audit, compose, crates, keys, licences, lock, mkosi, preflight, process, programs, release,
+    tools,
 };
+use atalaya_bundle::keys::Purpose;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,8 +24,9 @@ pub struct Options {
     pub security_mirror: Option<String>,
     /// Fetch Debian's packages, the tools and the loader anew.
     pub refresh: bool,
-    /// Build the test image.
-    pub test: bool,
+    pub variant: Variant,
+    /// Whose updates the image takes.
+    pub keys: Purpose,
     /// Take the programs as they were built last and leave out those that never were.
     pub as_built: bool,
     pub release: release::Wanted,
@@ -31,6 +34,8 @@ pub struct Options {
 
 pub struct Built {
     pub manifest: Manifest,
+    /// Where it lies.
+    pub folder: PathBuf,
     /// Why the stand-in was taken though nobody asked for it.
     pub fallback: Option<String>,
 }
@@ -44,7 +49,9 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         options.mirror.clone(),
         options.security_mirror.clone(),
     )?;
-    let work = project.work(options.test);
+    let test = options.variant.test;
+    let output_folder = project.output(&options.variant);
+    let work = project.work(&options.variant);
     if work.exists() {
         fs::remove_dir_all(&work).during("remove", &work)?;
     }
@@ -63,6 +70,7 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
     let stage = progress.stage("release");
     let mattermost = release::prepare(project, &options.release, &stage)?;
     stage.finish(&format!("Mattermost {}", mattermost.about.version));
+    let trust = keys::trusted(project, options.keys, mattermost.about.kind)?;
 
     let packages = base::Packages::Appliance;
     let base = prepare_base(project, &mirrors, packages, options.refresh, progress)?;
@@ -81,24 +89,31 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         &base,
         &loader,
         &mattermost.about.sha256,
-        options.test,
+        &trust.text,
+        &options.variant,
     )?;
-    if let Some(manifest) = existing(&project.output(options.test), &build) {
+    if let Some(manifest) = existing(&output_folder, &build) {
         fs::remove_dir_all(&work).during("remove", &work)?;
         stage.finish("unchanged");
         return Ok(Built {
             manifest,
+            folder: output_folder,
             fallback: mattermost.fallback,
         });
     }
     let fallback = mattermost.fallback.clone();
+    let rules = release::update(project)?;
     let release = Release {
         product: "atalaya".to_owned(),
-        version: version(mattermost.about.kind),
+        version: match &options.variant.version {
+            Some(other) => version(&other.to_string(), mattermost.about.kind),
+            None => version(VERSION, mattermost.about.kind),
+        },
         build,
         built: crate::clock::rfc3339(build_time(project)),
         mattermost: mattermost.about.clone(),
         postgresql,
+        epoch: rules.epoch,
     };
     stage.say("composing the root");
     let parts = compose::Parts {
@@ -106,11 +121,12 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         loader: &loader,
         mattermost: &mattermost.tree,
         release: &to_json(&release)?,
-        test: options.test,
+        trust: &trust.text,
+        test,
         as_built: options.as_built,
     };
     let root = compose::root(project, &parts, work.join("root"))?;
-    audit::check(&root.root, options.test)?;
+    audit::check(&root.root, test)?;
     let initrd = work.join("initrd");
     atalaya_sys::durable::write(&initrd, &compose::initrd(project, &base)?, 0o644, None)?;
     stage.say("file systems, verity and UKI");
@@ -125,7 +141,7 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
     };
     let artifacts = make_disk(project, &mirrors, &disk)?;
     stage.say("licences and manifest");
-    let crates = crates::in_image(project, options.test)?;
+    let crates = crates::in_image(project, test)?;
     let output = work.join("output");
     licences::write(
         project,
@@ -134,13 +150,22 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         &mattermost.tree,
         &output.join("licences.tar.zst"),
     )?;
+    // The bundle takes it from here: the cache may hold a newer one by then.
+    let kept = output.join(artifacts::LOADER);
+    fs::copy(&loader.path, &kept).during("copy", &loader.path)?;
     let manifest = Manifest {
         release,
-        test: options.test,
+        test,
         kernel,
         loader: Component {
             version: loader.version,
             sha256: loader.sha256,
+        },
+        update: Update {
+            minimum_from: rules.minimum_from,
+            forbidden_from: rules.forbidden_from,
+            trust: trust.purpose,
+            key_set: trust.key_set,
         },
         artifacts,
         packages,
@@ -152,13 +177,17 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         0o644,
         None,
     )?;
-    artifacts::put_into_place(&output, &project.output(options.test))?;
+    artifacts::put_into_place(&output, &output_folder)?;
     fs::remove_dir_all(&work).during("remove", &work)?;
     stage.finish(&format!(
         "atalaya {}, build {}",
         manifest.release.version, manifest.release.build
     ));
-    Ok(Built { manifest, fallback })
+    Ok(Built {
+        manifest,
+        folder: output_folder,
+        fallback,
+    })
 }
 
 pub fn prepare_tools(
@@ -203,11 +232,14 @@ fn build_id(
     base: &Base,
     loader: &Loader,
     release: &str,
-    test: bool,
+    trust: &str,
+    variant: &Variant,
 ) -> Result<String> {
+    let test = variant.test;
     let mut inputs = Inputs::default();
-    inputs.text("version", env!("CARGO_PKG_VERSION"));
-    inputs.text("test", if test { "yes" } else { "no" });
+    inputs.text("version", VERSION);
+    inputs.text("variant", &variant.to_string());
+    inputs.text("trust", trust);
     inputs.text("base", &base.id);
     inputs.text("loader", &loader.sha256);
     inputs.text("release", release);
@@ -217,6 +249,7 @@ fn build_id(
     }
     let sources = project.image_sources();
     for name in [
+        "release.toml",
         "mkosi.conf",
         "mkosi.profiles",
         "mkosi.repart",

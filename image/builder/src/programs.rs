@@ -46,7 +46,7 @@ pub const STANDIN_RELEASE: Program = Program {
 /// The programs of the stand-in, beside its maker.
 pub const STANDIN_PARTS: [&str; 3] = ["standin-release", "mattermost", "mmctl"];
 
-pub const PROGRAMS: [Program; 9] = [
+pub const PROGRAMS: [Program; 10] = [
     installed("atalayad", "atalayad", "/usr/lib/atalaya/atalayad"),
     installed(
         "atalayad",
@@ -72,6 +72,11 @@ pub const PROGRAMS: [Program; 9] = [
         "atalaya-console",
         "atalaya-console",
         "/usr/lib/atalaya/atalaya-console",
+    ),
+    installed(
+        "atalaya-update",
+        "atalaya-update",
+        "/usr/lib/atalaya/atalaya-update",
     ),
     installed("atalaya", "atalaya", "/usr/bin/atalaya"),
     STANDIN_RELEASE,

@@ -1,6 +1,28 @@
 //! Where things lie: the project's folders and their parts. It decides names only and touches no file.
 
+use semver::Version;
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+/// Which of the images that are built beside each other: each has folders of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Variant {
+    /// The test image, which holds the agent.
+    pub test: bool,
+    /// Another version of the same content, to have something to update to; the project's own where there is none.
+    pub version: Option<Version>,
+}
+
+/// What stands behind the names of its folders: nothing, `-test`, `-test-0.2.0`.
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.test { "-test" } else { "" })?;
+        match &self.version {
+            Some(version) => write!(f, "-{version}"),
+            None => Ok(()),
+        }
+    }
+}
 
 /// The three folders that the pipeline writes to, and the tree it reads.
 #[derive(Debug, Clone)]
@@ -37,12 +59,12 @@ impl Project {
     }
 
     /// Half-finished things; removed at the start of each build.
-    pub fn work(&self, test: bool) -> PathBuf {
-        self.build().join(if test { "work-test" } else { "work" })
+    pub fn work(&self, variant: &Variant) -> PathBuf {
+        self.build().join(format!("work{variant}"))
     }
 
-    pub fn output(&self, test: bool) -> PathBuf {
-        self.build().join(if test { "image-test" } else { "image" })
+    pub fn output(&self, variant: &Variant) -> PathBuf {
+        self.build().join(format!("image{variant}"))
     }
 
     /// What the benchmark's baseline is made of.
@@ -74,6 +96,16 @@ impl Project {
         self.cache.join("loader")
     }
 
+    /// The development key, made on first use.
+    pub fn keys(&self) -> PathBuf {
+        self.cache.join("keys")
+    }
+
+    /// The release keys' public parts, set after set. Not there until the first ceremony was held.
+    pub fn release_keys(&self) -> PathBuf {
+        self.image_sources().join("keys.json")
+    }
+
     pub fn packages(&self) -> PathBuf {
         self.cache.join("packages")
     }
@@ -86,5 +118,25 @@ impl Project {
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".new");
         path.with_file_name(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variants_lie_beside_each_other() {
+        let project = Project::new("/p".into(), None);
+        let name = |test, version: Option<&str>| {
+            let version = version.map(|text| text.parse().unwrap());
+            project.output(&Variant { test, version })
+        };
+        assert_eq!(name(false, None), Path::new("/p/build/image"));
+        assert_eq!(name(true, None), Path::new("/p/build/image-test"));
+        assert_eq!(
+            name(true, Some("0.2.0")),
+            Path::new("/p/build/image-test-0.2.0")
+        );
     }
 }

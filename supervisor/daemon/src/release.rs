@@ -14,6 +14,9 @@ pub struct Release {
     pub mattermost: Mattermost,
     #[serde(default)]
     pub postgresql: String,
+    /// Rises when an older image must never run again.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,7 @@ impl Default for Release {
             build: String::new(),
             mattermost: Mattermost::default(),
             postgresql: String::new(),
+            epoch: 0,
         }
     }
 }

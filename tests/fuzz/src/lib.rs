@@ -19,6 +19,8 @@ use atalayad::logs::segment::{VERSION, scan};
 use atalayad::notify::{self, Word};
 use atalayad::supervisor::Request;
 
+pub mod bundle;
+
 // The edge's parsers without the edge: its TLS and ACME, compiled for libFuzzer, would take longer than all targets run.
 #[path = "../../../supervisor/edge/src/guard/proxy_protocol.rs"]
 pub mod proxy_protocol;
@@ -31,8 +33,9 @@ use proxy_protocol::Step;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("appliance_file", appliance_file),
+    ("bundle", bundle::bundle),
     ("edge_settings", edge_settings),
     ("proxy_header", proxy_header),
     ("unit_file", unit_file),
@@ -91,6 +94,7 @@ fn facts() -> Facts {
                 sha256: String::new(),
             },
             postgresql: String::new(),
+            epoch: 0,
         },
     }
 }

@@ -14,6 +14,9 @@ pub struct Identity {
     pub version: String,
     pub build_date: String,
     pub build_hash: String,
+    /// The highest migration of the release; who builds an image reads it.
+    #[serde(default)]
+    pub schema: i64,
 }
 
 impl Default for Identity {
@@ -37,6 +40,7 @@ impl Identity {
             version: version.to_owned(),
             build_date: "2026-11-22".to_owned(),
             build_hash: hash,
+            schema: 0,
         }
     }
 }

@@ -39,6 +39,12 @@ pub struct ExtraMigration {
     pub sql: Vec<u8>,
 }
 
+impl ExtraMigration {
+    fn version(&self) -> Option<i64> {
+        self.file.split_once('_')?.0.parse().ok()
+    }
+}
+
 pub fn read_migration(path: &Path) -> Result<ExtraMigration, ReleaseError> {
     let file = path
         .file_name()
@@ -80,7 +86,13 @@ pub fn write(
     if !good {
         return Err(ReleaseError::Version(version.to_owned()));
     }
-    let mut items = contents(version);
+    let schema = crate::store::migrations::known(None)
+        .iter()
+        .map(|one| one.version)
+        .chain(migrations.iter().filter_map(ExtraMigration::version))
+        .max()
+        .unwrap_or_default();
+    let mut items = contents(version, schema);
     for program in ["mattermost", "mmctl"] {
         let bytes = read(&bin_dir.join(program))?;
         items.push((format!("bin/{program}"), 0o755, Some(bytes)));
@@ -146,8 +158,12 @@ fn add<W: Write>(
 }
 
 /// Everything but the programs. Paths that end in `/` are empty folders.
-fn contents(version: &str) -> Vec<Item> {
-    let identity = serde_json::to_string_pretty(&Identity::new(version)).unwrap_or_default();
+fn contents(version: &str, schema: i64) -> Vec<Item> {
+    let identity = Identity {
+        schema,
+        ..Identity::new(version)
+    };
+    let identity = serde_json::to_string_pretty(&identity).unwrap_or_default();
     let config = serde_json::to_string_pretty(&crate::config::defaults()).unwrap_or_default();
     let mut items: Vec<Item> = vec![
         (
@@ -216,9 +232,14 @@ mod tests {
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&first[..]));
         let mut names = Vec::new();
         for entry in archive.entries().unwrap() {
-            let entry = entry.unwrap();
+            let mut entry = entry.unwrap();
             assert_eq!(entry.header().uid().unwrap(), 0);
-            names.push(entry.path().unwrap().display().to_string());
+            let name = entry.path().unwrap().display().to_string();
+            if name == "mattermost/STANDIN" {
+                let said: Identity = serde_json::from_reader(&mut entry).unwrap();
+                assert_eq!(said.schema, 900);
+            }
+            names.push(name);
         }
         for wanted in [
             "mattermost/bin/mattermost",

@@ -3,6 +3,7 @@
 
 mod download;
 mod pin;
+mod schema;
 mod tarball;
 
 use crate::error::{Error, IoContext, Result};
@@ -11,6 +12,7 @@ use crate::progress::Stage;
 use crate::project::Project;
 use crate::{digest, process, programs};
 use pin::Pin;
+pub use pin::Update;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -99,7 +101,7 @@ pub enum ReleaseError {
 }
 
 pub fn prepare(project: &Project, wanted: &Wanted, stage: &Stage<'_>) -> Result<Prepared> {
-    let pin = Pin::read(&project.image_sources().join("release.toml"))?;
+    let (pin, _) = pin::read(&project.image_sources().join("release.toml"))?;
     let sha256 = checked_sum(wanted)?;
     if let Some(file) = &wanted.tarball {
         return given(project, &pin, wanted.choice, file, sha256.as_deref());
@@ -114,6 +116,11 @@ pub fn prepare(project: &Project, wanted: &Wanted, stage: &Stage<'_>) -> Result<
             other => other,
         },
     }
+}
+
+/// What updates need to know of this version of the product.
+pub fn update(project: &Project) -> Result<Update> {
+    Ok(pin::read(&project.image_sources().join("release.toml"))?.1)
 }
 
 fn checked_sum(wanted: &Wanted) -> Result<Option<String>> {
@@ -285,6 +292,7 @@ fn unpacked(
             kind: about.kind,
             source,
             sha256: sum.to_owned(),
+            schema: about.schema,
         },
         tree,
         fallback,

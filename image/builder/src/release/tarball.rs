@@ -1,6 +1,6 @@
 //! Unpacks a release and checks that it is one. Nothing is written outside the folder given, whatever the tarball says.
 
-use super::ReleaseError;
+use super::{ReleaseError, schema};
 use crate::error::{Error, IoContext, Result};
 use crate::manifest::Kind;
 use flate2::read::GzDecoder;
@@ -26,6 +26,8 @@ const VERSION_LIMIT: Duration = Duration::from_secs(60);
 pub struct About {
     pub version: String,
     pub kind: Kind,
+    /// The highest migration that it brings.
+    pub schema: Option<u64>,
 }
 
 /// Unpacks `file` into the empty folder `place`.
@@ -166,7 +168,15 @@ pub fn assess(file: &Path, tree: &Path) -> Result<About> {
     } else {
         Kind::Official
     };
-    Ok(About { version, kind })
+    let schema = match kind {
+        Kind::Standin => schema::said(&tree.join(STANDIN_MARK)),
+        Kind::Official => schema::embedded(&tree.join(PROGRAMS[0]))?,
+    };
+    Ok(About {
+        version,
+        kind,
+        schema,
+    })
 }
 
 /// Runs the program with an empty environment, so that nothing of this machine reaches it.

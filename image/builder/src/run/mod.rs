@@ -139,7 +139,7 @@ pub fn run(project: &Project, build: &pipeline::Options, options: &Options) -> R
         manifest,
         place.disk().exists(),
     )?;
-    let state = prepare_disk(project, &place, manifest, &step, state, options, ports)?;
+    let state = prepare_disk(project, &place, &built, &step, state, options, ports)?;
     stage.finish(step.words());
 
     let credentials = place.credentials(ports.0)?;
@@ -209,13 +209,13 @@ fn accelerator(choice: Choice) -> (Accel, String) {
 fn prepare_disk(
     project: &Project,
     place: &Place,
-    manifest: &Manifest,
+    built: &pipeline::Built,
     step: &Step,
     state: Option<State>,
     options: &Options,
     ports: (u16, u16),
 ) -> Result<State> {
-    let output = project.output(manifest.test);
+    let (output, manifest) = (&built.folder, &built.manifest);
     let fresh = State {
         slot: "a".to_owned(),
         version: manifest.release.version.clone(),
@@ -229,7 +229,7 @@ fn prepare_disk(
     let state = match (step, state) {
         (Step::Keep, Some(state)) => return Ok(state),
         (Step::Replace, Some(state)) => {
-            disk::replace(project, place, &output, manifest, &state)?;
+            disk::replace(project, place, output, manifest, &state)?;
             State {
                 slot: state.slot,
                 ..fresh

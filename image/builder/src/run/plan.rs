@@ -92,46 +92,7 @@ fn words(version: &str, mattermost: &str, kind: Kind) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::artifacts::{Artifact, Artifacts};
-    use crate::manifest::{Component, Mattermost, Release};
-
-    pub fn manifest() -> Manifest {
-        let artifact = Artifact {
-            name: "x".into(),
-            size: 0,
-            sha256: String::new(),
-        };
-        Manifest {
-            release: Release {
-                product: "atalaya".into(),
-                version: "0.1.0".into(),
-                build: "b1".into(),
-                built: String::new(),
-                mattermost: Mattermost {
-                    version: "11.7.9".into(),
-                    kind: Kind::Official,
-                    source: String::new(),
-                    sha256: String::new(),
-                },
-                postgresql: "17".into(),
-            },
-            test: false,
-            kernel: String::new(),
-            loader: Component {
-                version: String::new(),
-                sha256: String::new(),
-            },
-            artifacts: Artifacts {
-                disk: artifact.clone(),
-                root: artifact.clone(),
-                verity: artifact.clone(),
-                uki: artifact,
-                root_hash: "h1".into(),
-            },
-            packages: Vec::new(),
-            crates: Vec::new(),
-        }
-    }
+    use crate::manifest::made_up::manifest;
 
     pub fn state() -> State {
         State {

@@ -18,6 +18,9 @@ pub struct Release {
     pub built: String,
     pub mattermost: MattermostRelease,
     pub postgresql: String,
+    /// Rises when an older image must never run again. Images from before there was one say nothing.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,6 +26,7 @@ fn facts(memory_bytes: u64, cpus: u32, addresses: &[&str]) -> Facts {
                 sha256: String::new(),
             },
             postgresql: "17.6".into(),
+            epoch: 1,
         },
     }
 }
