@@ -1,22 +1,23 @@
 //! Finds a disk labelled `ATALAYA-SEED` and reads `appliance.toml` from it.
 //!
-//! Decides which block device that is, by reading superblocks itself: only vfat, iso9660 and ext4 are ever given to the
-//! kernel to mount, read-only, without programs or devices, in this unit's own mount namespace.
+//! It is mounted in this unit's own mount namespace.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use atalaya_sys::mounts::{self, Flags};
+use atalaya_sys::medium::{self, FileSystem, Label};
+use atalaya_sys::mounts;
 use nix::fcntl::OFlag;
 
 use super::{Found, Source, Unusable, make_directory, read_limited};
 use crate::places::Places;
 
-const LABEL: &[u8] = b"ATALAYA-SEED";
-/// FAT has room for 11 characters; our label has 12. Cut short, or written without the hyphen.
-const FAT_LABELS: [&[u8]; 2] = [b"ATALAYA-SEE", b"ATALAYASEED"];
+const LABEL: Label = Label {
+    whole: "ATALAYA-SEED",
+    on_fat: ["ATALAYA-SEE", "ATALAYASEED"],
+};
 const FILE: &str = "appliance.toml";
 
 pub(super) fn find(places: &Places, say: &dyn Fn(&str)) -> Option<Found> {
@@ -34,13 +35,13 @@ fn not_mounted() -> Unusable {
 }
 
 /// A USB stick is announced a second or more after the controller: it is waited for, but only where there is one.
-fn wait_for_device(places: &Places, say: &dyn Fn(&str)) -> Option<(PathBuf, Kind)> {
+fn wait_for_device(places: &Places, say: &dyn Fn(&str)) -> Option<(PathBuf, FileSystem)> {
     const LIMIT: Duration = Duration::from_secs(10);
     const LOOK: Duration = Duration::from_millis(250);
     let start = Instant::now();
     let mut told = false;
     loop {
-        if let Some(found) = labelled_device(places) {
+        if let Some(found) = medium::find(&places.block_devices(), &places.dev(), &LABEL) {
             return Some(found);
         }
         if !places.is_real() || !usb_storage_without_a_disk() || start.elapsed() >= LIMIT {
@@ -79,98 +80,11 @@ fn has_block_device(directory: &Path, depth: u32) -> bool {
     })
 }
 
-fn labelled_device(places: &Places) -> Option<(PathBuf, Kind)> {
-    let mut names: Vec<_> = std::fs::read_dir(places.block_devices())
-        .ok()?
-        .flatten()
-        .map(|e| e.file_name())
-        .collect();
-    names.sort();
-    names.into_iter().find_map(|name| {
-        let text = name.to_str()?;
-        // Floppy drives without a disk take seconds to say so; the others are made by software.
-        if ["fd", "loop", "ram", "zram", "dm-", "md"]
-            .iter()
-            .any(|prefix| text.starts_with(prefix))
-        {
-            return None;
-        }
-        let device = places.dev().join(text);
-        // An optical drive may be empty: then opening fails, and without O_NONBLOCK it would close its tray.
-        let flags = (OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits();
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(&device)
-            .ok()?;
-        Some((device, kind_of(&file)?))
-    })
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Vfat,
-    Iso9660,
-    Ext4,
-}
-
-/// The file system's kind if its label is ours.
-fn kind_of(device: &File) -> Option<Kind> {
-    let at = |offset: u64, length: usize| {
-        let mut bytes = vec![0; length];
-        device
-            .read_exact_at(&mut bytes, offset)
-            .ok()
-            .map(|()| bytes)
-    };
-    let ours = |label: &[u8]| {
-        label
-            .trim_ascii_end()
-            .split(|b| *b == 0)
-            .next()
-            .is_some_and(|l| l.trim_ascii_end() == LABEL)
-    };
-
-    // ECMA-119 8.4: the primary volume descriptor is sector 16; its identifier has 32 bytes, filled up with spaces.
-    if let Some(descriptor) = at(32768, 72)
-        && descriptor[1..6] == *b"CD001"
-        && ours(&descriptor[40..72])
-    {
-        return Some(Kind::Iso9660);
-    }
-    // ext4's superblock is at 1024; its magic at 56, its name (16 bytes, filled up with NULs) at 120.
-    if let Some(superblock) = at(1024, 136)
-        && superblock[56..58] == [0x53, 0xef]
-        && ours(&superblock[120..136])
-    {
-        return Some(Kind::Ext4);
-    }
-    // FAT: 11 bytes at 71 for FAT32, at 43 before.
-    if let Some(boot) = at(0, 512)
-        && boot[510..512] == [0x55, 0xaa]
-    {
-        let fits =
-            |label: &[u8], name: &[u8]| name.starts_with(b"FAT") && FAT_LABELS.contains(&label);
-        if fits(&boot[71..82], &boot[82..90]) || fits(&boot[43..54], &boot[54..62]) {
-            return Some(Kind::Vfat);
-        }
-    }
-    None
-}
-
-fn read_mounted(places: &Places, device: &Path, kind: Kind) -> Result<Vec<u8>, Unusable> {
+fn read_mounted(places: &Places, device: &Path, kind: FileSystem) -> Result<Vec<u8>, Unusable> {
     let unreadable = |error: &dyn std::error::Error| Unusable::Unreadable(chain(error));
     let target = places.medium();
     make_directory(&target, 0o700).map_err(|error| unreadable(&error))?;
-    let flags = Flags::MS_RDONLY | Flags::MS_NOSUID | Flags::MS_NODEV | Flags::MS_NOEXEC;
-    let (name, options) = match kind {
-        Kind::Vfat => ("vfat", ""),
-        Kind::Iso9660 => ("iso9660", ""),
-        // Without it a journal would be replayed, which writes to the medium.
-        Kind::Ext4 => ("ext4", "noload"),
-    };
-    mounts::mount(&device.to_string_lossy(), &target, name, flags, options)
-        .map_err(|error| unreadable(&error))?;
+    medium::mount_read_only(device, kind, &target).map_err(|error| unreadable(&error))?;
     let read = read_file(&target);
     if let Err(error) = mounts::unmount(&target) {
         drop(mounts::detach(&target));
@@ -218,10 +132,10 @@ mod tests {
     use proptest::prelude::*;
     use std::io::Write;
 
-    fn kind_of_bytes(bytes: &[u8]) -> Option<Kind> {
+    fn kind_of_bytes(bytes: &[u8]) -> Option<FileSystem> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        kind_of(&file)
+        medium::file_system(&file, &LABEL)
     }
 
     fn image(parts: &[(usize, &[u8])]) -> Vec<u8> {
@@ -238,21 +152,21 @@ mod tests {
             (32769, b"CD001"),
             (32808, b"ATALAYA-SEED                    "),
         ]);
-        assert_eq!(kind_of_bytes(&iso), Some(Kind::Iso9660));
+        assert_eq!(kind_of_bytes(&iso), Some(FileSystem::Iso9660));
         let ext4 = image(&[(1080, &[0x53, 0xef]), (1144, b"ATALAYA-SEED\0\0\0\0")]);
-        assert_eq!(kind_of_bytes(&ext4), Some(Kind::Ext4));
+        assert_eq!(kind_of_bytes(&ext4), Some(FileSystem::Ext4));
         let fat32 = image(&[
             (71, b"ATALAYA-SEE"),
             (82, b"FAT32   "),
             (510, &[0x55, 0xaa]),
         ]);
-        assert_eq!(kind_of_bytes(&fat32), Some(Kind::Vfat));
+        assert_eq!(kind_of_bytes(&fat32), Some(FileSystem::Vfat));
         let fat16 = image(&[
             (43, b"ATALAYASEED"),
             (54, b"FAT16   "),
             (510, &[0x55, 0xaa]),
         ]);
-        assert_eq!(kind_of_bytes(&fat16), Some(Kind::Vfat));
+        assert_eq!(kind_of_bytes(&fat16), Some(FileSystem::Vfat));
     }
 
     #[test]
