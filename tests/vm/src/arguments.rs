@@ -1,7 +1,9 @@
 //! The arguments of QEMU that follow from the description of a machine: a pure function.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
 
 use crate::{Accel, Cache, Machine, disk};
 
@@ -83,6 +85,11 @@ impl Machine {
             );
             match &disk.place {
                 disk::Place::File(path) => list.option("-drive", &head, path, ""),
+                disk::Place::ThrownAway(path) => list.option("-drive", &head, path, ",snapshot=on"),
+                disk::Place::Recorded(path, log) => {
+                    let node = recorded(number, path, log, self.cache);
+                    list.add(["-blockdev", &node]);
+                }
                 disk::Place::Served(socket) => {
                     list.option("-drive", &format!("{head}nbd+unix:///?socket="), socket, "");
                 }
@@ -100,6 +107,10 @@ impl Machine {
         let forward = |host: u16, guest: u16| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
         let (https, http) = (forward(place.https_port, 443), forward(place.http_port, 80));
         list.add(["-netdev", &format!("user,id=net0{restrict}{https}{http}")]);
+        if let Some(capture) = &self.capture {
+            let head = "filter-dump,id=capture,netdev=net0,maxlen=256,file=";
+            list.option("-object", head, capture, "");
+        }
         // No option ROM: this machine does not boot from the network.
         list.add(["-device", "virtio-net-pci,netdev=net0,romfile="]);
     }
@@ -158,6 +169,28 @@ impl Machine {
             list.option("-smbios", "type=11,value=", string, "");
         }
     }
+}
+
+/// A disk of which every write and flush is logged, and how much the log holds after each of them. What the host does with
+/// flushes is for the files below: the log has them in any case.
+fn recorded(number: usize, path: &Path, log: &Path, cache: Cache) -> String {
+    let file = |path: &Path| {
+        json!({
+            "driver": "file",
+            "filename": path,
+            "discard": "unmap",
+            "cache": {"no-flush": matches!(cache, Cache::Unsafe)},
+        })
+    };
+    let node = json!({
+        "driver": "blklogwrites",
+        "node-name": format!("disk{number}"),
+        "discard": "unmap",
+        "log-super-update-interval": 1,
+        "file": file(path),
+        "log": file(log),
+    });
+    node.to_string()
 }
 
 /// Where the pieces of one running machine are.
@@ -263,6 +296,34 @@ mod tests {
     fn the_seed_goes_by_fw_cfg() {
         let line = line(|machine| machine.seed("/run/seed.toml"));
         assert!(line.contains("-fw_cfg name=opt/atalaya/appliance.toml,file=/run/seed.toml"));
+    }
+
+    #[test]
+    fn a_recorded_disk_logs_every_flush_and_keeps_its_name() {
+        let line = line(|machine| {
+            machine
+                .cache(Cache::Unsafe)
+                .boot_disk(Disk::recorded("/disk", "/log"))
+        });
+        let (_, node) = line.split_once("-blockdev ").unwrap();
+        let (node, rest) = node.split_once(' ').unwrap();
+        let node: serde_json::Value = serde_json::from_str(node).unwrap();
+        assert_eq!(node["log-super-update-interval"], 1);
+        assert_eq!(node["cache"], serde_json::Value::Null);
+        assert_eq!(node["log"]["filename"], "/log");
+        assert_eq!(node["file"]["cache"]["no-flush"], true);
+        assert!(rest.starts_with("-device virtio-blk-pci,drive=disk0,bootindex=1"));
+    }
+
+    #[test]
+    fn what_is_thrown_away_and_what_is_captured_is_said() {
+        let line = line(|machine| {
+            machine
+                .boot_disk(Disk::thrown_away("/disk"))
+                .capture("/capture")
+        });
+        assert!(line.contains("file=/disk,snapshot=on"));
+        assert!(line.contains("filter-dump,id=capture,netdev=net0,maxlen=256,file=/capture"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Disks: a raw file, or one served by nbdkit, which can stop answering while the machine runs.
+//! Disks: a raw file, one whose writes are thrown away or recorded, or one that is served: by nbdkit, which can stop
+//! answering while the machine runs, or by [`crate::CrashDisk`].
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -26,6 +27,10 @@ pub struct Disk {
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     File(PathBuf),
+    /// A file that is not changed: what is written is gone when QEMU has ended, and not before.
+    ThrownAway(PathBuf),
+    /// A file, and where every write and flush is logged.
+    Recorded(PathBuf, PathBuf),
     /// The socket of a server.
     Served(PathBuf),
 }
@@ -35,6 +40,30 @@ impl Disk {
     pub fn new(path: impl Into<PathBuf>) -> Disk {
         Disk {
             place: Place::File(path.into()),
+            read_only: false,
+        }
+    }
+
+    /// A disk that the guest may write, and the file stays as it is: many machines can begin with one. What is written
+    /// outlives the guest's restarts and not QEMU's end.
+    pub fn thrown_away(path: impl Into<PathBuf>) -> Disk {
+        Disk {
+            place: Place::ThrownAway(path.into()),
+            read_only: false,
+        }
+    }
+
+    /// A disk that the guest may write, and a log of it for [`crate::WriteLog`]. The log is made anew.
+    pub fn recorded(path: impl Into<PathBuf>, log: impl Into<PathBuf>) -> Disk {
+        Disk {
+            place: Place::Recorded(path.into(), log.into()),
+            read_only: false,
+        }
+    }
+
+    pub(crate) fn served(socket: PathBuf) -> Disk {
+        Disk {
+            place: Place::Served(socket),
             read_only: false,
         }
     }
@@ -95,10 +124,7 @@ impl DiskServer {
     /// The disk, for a machine.
     #[must_use]
     pub fn disk(&self) -> Disk {
-        Disk {
-            place: Place::Served(self.directory.path().join("socket")),
-            read_only: false,
-        }
+        Disk::served(self.directory.path().join("socket"))
     }
 
     /// Finishes what the disk has begun and answers nothing from then on.

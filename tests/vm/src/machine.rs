@@ -34,6 +34,7 @@ pub struct Machine {
     pub(crate) kernel_arguments: Vec<String>,
     pub(crate) variables: Option<PathBuf>,
     pub(crate) console: Option<PathBuf>,
+    pub(crate) capture: Option<PathBuf>,
 }
 
 impl Machine {
@@ -58,6 +59,7 @@ impl Machine {
             kernel_arguments: Vec::new(),
             variables: None,
             console: None,
+            capture: None,
         }
     }
 
@@ -178,6 +180,13 @@ impl Machine {
     #[must_use]
     pub fn console(mut self, path: impl Into<PathBuf>) -> Machine {
         self.console = Some(path.into());
+        self
+    }
+
+    /// A file for every packet that goes in or out, for [`crate::Packets`].
+    #[must_use]
+    pub fn capture(mut self, path: impl Into<PathBuf>) -> Machine {
+        self.capture = Some(path.into());
         self
     }
 

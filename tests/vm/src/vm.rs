@@ -10,6 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::arguments::Place;
+use crate::disk;
 use crate::process::{Invocation, Process};
 use crate::{Agent, Console, Exit, Machine, Qmp, Snapshot, Status, VmError, free_port};
 
@@ -249,6 +250,10 @@ impl Vm {
 
 fn prepare(machine: &Machine, directory: &Path) -> Result<Place, VmError> {
     let tools = &machine.tools;
+    if let disk::Place::Recorded(_, log) = &machine.disk.place {
+        // The driver wants the file to be there; what an older machine left in it would be read as this one's.
+        fs::File::create(log).map_err(VmError::io("make", log.display().to_string()))?;
+    }
     let variables = machine
         .variables
         .clone()

@@ -2,7 +2,8 @@
 //! other, matched by id. Bytes are base64.
 //!
 //! The image has no shell to run scripts with, so what tests keep needing is a call of its own. This file decides
-//! nothing; the agent's side is in `calls`, the test's side in the crate atalaya-vm, and what breaks things in `mischief`.
+//! nothing; the agent's side is in `calls`, the test's side in the crate atalaya-vm, what breaks things in `mischief`, and
+//! what looks at another machine's disk in `examine`.
 
 pub mod calls;
 pub mod mischief;

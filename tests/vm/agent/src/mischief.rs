@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use nix::time::{ClockId, clock_gettime, clock_settime};
 
 const MIB: usize = 1 << 20;
 const PAGE: usize = 4096;
+const UNITS: &str = "/sys/fs/cgroup/units";
 
 /// Carries out what the words say; gives a line for the caller.
 pub fn act(words: &[String]) -> anyhow::Result<String> {
@@ -27,6 +29,9 @@ pub fn act(words: &[String]) -> anyhow::Result<String> {
         ["hang", cgroup, path] => hang(Path::new(cgroup), Path::new(path)),
         ["knock", address, file] => knock(address.parse()?, Path::new(file)),
         ["clock", seconds] => shift_clock(seconds.parse()?),
+        ["freeze", unit] => freeze(unit),
+        ["stab", pid] => stab(pid.parse()?),
+        ["lay", path, text] => lay(Path::new(path), text),
         ["write", path, text] => {
             // Into a file of the kernel: it must exist, and one write is one order.
             let mut file = fs::OpenOptions::new().write(true).open(path)?;
@@ -109,6 +114,55 @@ fn knock(address: SocketAddr, file: &Path) -> anyhow::Result<String> {
         .open(file)?
         .write_all(told.as_bytes())?;
     Ok(told)
+}
+
+/// Stops every run of a unit as soon as there is one, for good: it never becomes ready, and does not end either.
+fn freeze(unit: &str) -> anyhow::Result<String> {
+    let start = format!("{unit}.");
+    loop {
+        let runs = fs::read_dir(UNITS).with_context(|| format!("failed to list {UNITS}"))?;
+        for run in runs.flatten() {
+            if run.file_name().to_string_lossy().starts_with(&start) {
+                let file = run.path().join("cgroup.freeze");
+                // It may be gone by now; then the next run is as good.
+                if let Ok(mut file) = fs::OpenOptions::new().write(true).open(file) {
+                    file.write_all(b"1").ok();
+                }
+            }
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Replaces what a process is about to execute by instructions that end it: even PID 1, which no signal harms.
+fn stab(pid: i32) -> anyhow::Result<String> {
+    let syscall = format!("/proc/{pid}/syscall");
+    let state =
+        fs::read_to_string(&syscall).with_context(|| format!("failed to read {syscall}"))?;
+    // While it waits in a system call: number, arguments, stack pointer, and where it will go on.
+    let counter = state.split_whitespace().next_back().unwrap_or_default();
+    let counter = counter.strip_prefix("0x").unwrap_or(counter);
+    let counter = u64::from_str_radix(counter, 16).with_context(|| format!("it says {state:?}"))?;
+    let memory = fs::OpenOptions::new()
+        .write(true)
+        .open(format!("/proc/{pid}/mem"))
+        .context("failed to open its memory")?;
+    memory
+        .write_all_at(&[0x0f, 0x0b], counter) // ud2
+        .context("failed to write to its memory")?;
+    Ok(String::new())
+}
+
+/// Makes a file beside others, whose owner it gets: as if the one who reads it had made it.
+fn lay(path: &Path, text: &str) -> anyhow::Result<String> {
+    let folder = path.parent().context("it has no folder")?;
+    let about =
+        fs::metadata(folder).with_context(|| format!("{} is not there", folder.display()))?;
+    let mut file = fs::File::create(path).context("failed to make it")?;
+    chown(path, Some(about.uid()), Some(about.gid())).context("failed to give it away")?;
+    file.write_all(text.as_bytes())
+        .context("failed to write it")?;
+    Ok(String::new())
 }
 
 fn shift_clock(seconds: i64) -> anyhow::Result<String> {
