@@ -23,8 +23,8 @@ macro_rules! places {
 places! {
     /// The image's own description.
     release_json = "usr/lib/atalaya/release.json";
-    /// The configuration of the generation in use, with its secrets; only `seed` sees it.
-    stored_appliance = "data/gen/1/appliance.toml";
+    /// The configuration of the generation in use, with its secrets. Bound from the generation; only `seed` sees it.
+    stored_appliance = "var/lib/atalaya-generation/appliance.toml";
     /// Holds the machine's identity; only `seed` sees it.
     identity = "data/identity";
     /// As `seed` sees what `administrator` writes to [`Places::first_boot`].
@@ -44,6 +44,8 @@ places! {
     medium = "run/atalaya/firstboot-medium";
     rendered = "run/atalaya/conf";
     chrony_sources = "run/atalaya/chrony-sources";
+    /// In the trial of an update: the addresses from before, because the network is held back.
+    held_network = "run/atalaya/update/held-network.json";
     machine_id = "run/atalaya/machine-id";
     etc_machine_id = "etc/machine-id";
     /// For the local consoles: the random password, until it was used.
@@ -60,7 +62,7 @@ places! {
     /// The internal authority's certificate, where the edge puts it.
     edge_ca = "run/atalaya-edge/ca.crt";
     probe_socket = "run/atalaya-edge/probe.sock";
-    /// Bound from `/data/gen/1/release`.
+    /// Bound from the generation's `release`.
     mattermost_json = "var/lib/atalaya-release/mattermost.json";
 
     mattermost_program = "opt/mattermost/bin/mattermost";

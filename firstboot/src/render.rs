@@ -27,6 +27,11 @@ pub enum RenderError {
         path: PathBuf,
         source: serde_json::Error,
     },
+    #[error("{} is not a list of addresses", path.display())]
+    HeldNetwork {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     #[error("failed to ask the kernel for {what}")]
     Machine {
         what: &'static str,
@@ -49,17 +54,21 @@ pub fn machine(places: &Places) -> Result<(), RenderError> {
     write(places, &rendered.machine_files())
 }
 
-/// Writes the others. Without a configured site address it waits for a first address of the machine.
+/// Writes the others. Without a configured site address it waits for a first address of the machine. While the network is held back, in the
+/// trial of an update, the addresses that the machine had before stand in for its own: users are to find it there again.
 ///
 /// # Errors
 /// As [`machine`].
 pub fn site(places: &Places, wait: Duration, say: &dyn Fn(&str)) -> Result<(), RenderError> {
     let appliance = read_appliance(places)?;
+    let held = read_held_network(places)?;
+    let wait = if held.is_some() { Duration::ZERO } else { wait };
+    let look = || held.clone().map_or_else(addresses, Ok);
     let found_site = match &appliance.site.address {
         Some(_) => None,
-        None => wait_for_address(wait, addresses, say)?.map(SiteAddress::of_address),
+        None => wait_for_address(wait, look, say)?.map(SiteAddress::of_address),
     };
-    let facts = facts(places, addresses()?, found_site)?;
+    let facts = facts(places, look()?, found_site)?;
     match site_address(&appliance, &facts) {
         Some(address) => say(&format!("site address {address}")),
         None => say(&format!(
@@ -98,6 +107,23 @@ fn addresses() -> Result<Vec<IpAddr>, RenderError> {
         what: "its addresses",
         source,
     })
+}
+
+/// The addresses from before, if the network is held back.
+fn read_held_network(places: &Places) -> Result<Option<Vec<IpAddr>>, RenderError> {
+    #[derive(serde::Deserialize)]
+    struct Held {
+        addresses: Vec<IpAddr>,
+    }
+    let path = places.held_network();
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(RenderError::Read { path, source }),
+    };
+    serde_json::from_slice::<Held>(&bytes)
+        .map(|held| Some(held.addresses))
+        .map_err(|source| RenderError::HeldNetwork { path, source })
 }
 
 /// The configuration that `seed` put in force for this boot.
@@ -215,24 +241,49 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_site_address_needs_no_network_and_every_file_is_written() {
+    fn while_the_network_is_held_back_the_addresses_from_before_stand_in_for_it() {
+        let root = machine_with("");
+        let places = Places::at(root.path());
+        std::fs::create_dir_all(root.path().join("run/atalaya/update")).unwrap();
+        put(
+            &places.held_network(),
+            r#"{"addresses":["203.0.113.7"],"interfaces":["eth0"]}"#,
+        );
+        machine(&places).unwrap();
+        // It would wait for an hour; and this machine's own addresses are others.
+        site(&places, Duration::from_secs(3600), &|_| {}).unwrap();
+        let edge = std::fs::read_to_string(places.rendered().join("edge.toml")).unwrap();
+        assert!(
+            edge.contains("site_address = \"https://203.0.113.7\"\n"),
+            "{edge}"
+        );
+        put(&places.held_network(), "{");
+        assert!(site(&places, Duration::ZERO, &|_| {}).is_err());
+    }
+
+    fn put(path: &Path, text: &str) {
+        atalaya_sys::durable::write(path, text.as_bytes(), 0o644, None).unwrap();
+    }
+
+    fn machine_with(appliance: &str) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let places = Places::at(root.path());
         for directory in ["usr/lib/atalaya", "run/atalaya"] {
             std::fs::create_dir_all(root.path().join(directory)).unwrap();
         }
-        let put = |path: PathBuf, text: &str| {
-            atalaya_sys::durable::write(&path, text.as_bytes(), 0o644, None).unwrap()
-        };
         put(
-            places.release_json(),
+            &places.release_json(),
             r#"{"product":"atalaya","version":"0.1.0","build":"b","built":"2026-11-22T00:00:00Z",
                 "mattermost":{"version":"11.7.9","kind":"official"},"postgresql":"17.6"}"#,
         );
-        put(
-            places.appliance(),
-            "[site]\naddress = \"https://chat.example.com\"\n",
-        );
+        put(&places.appliance(), appliance);
+        root
+    }
+
+    #[test]
+    fn a_configured_site_address_needs_no_network_and_every_file_is_written() {
+        let root = machine_with("[site]\naddress = \"https://chat.example.com\"\n");
+        let places = Places::at(root.path());
         for _ in 0..2 {
             machine(&places).unwrap();
             site(&places, Duration::ZERO, &|_| {}).unwrap();

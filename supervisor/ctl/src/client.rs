@@ -1,5 +1,6 @@
 //! As much HTTP as the control socket needs: one request, one answer, one connection.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use atalaya_core::words::capital;
 use serde_json::Value;
 
+#[derive(Clone)]
 pub struct Client {
     socket: PathBuf,
 }
@@ -36,6 +38,29 @@ impl Client {
         self.ask("POST", path, Some(body))
     }
 
+    pub fn delete(&self, path: &str) -> Result<Value> {
+        self.ask("DELETE", path, None)
+    }
+
+    /// Sends `file` as it is read: it may be larger than the memory.
+    pub fn post_file(&self, path: &str, mut file: File, bytes: u64) -> Result<Value> {
+        let mut stream = self.connect()?;
+        let head = format!(
+            "POST {path} HTTP/1.0\r\nHost: atalaya\r\nContent-Type: application/octet-stream\r\nContent-Length: {bytes}\r\n\r\n"
+        );
+        let sent = stream
+            .write_all(head.as_bytes())
+            .and_then(|()| std::io::copy(&mut file, &mut stream));
+        // One that refuses need not have read it all: what it answered counts.
+        match (sent, answer(stream)) {
+            (_, Ok(body)) => read_json(body),
+            (Err(broken), Err(error)) if broke_off(&error) => {
+                Err(broken).context("failed to send the file")
+            }
+            (Ok(_) | Err(_), Err(error)) => Err(error),
+        }
+    }
+
     /// Hands every line of the answer to `each`, as it comes, until that has had enough (false).
     pub fn stream(&self, path: &str, mut each: impl FnMut(&str) -> bool) -> Result<()> {
         let mut body = self.send("GET", path, None)?;
@@ -56,11 +81,7 @@ impl Client {
     }
 
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let mut text = String::new();
-        self.send(method, path, body)?
-            .read_to_string(&mut text)
-            .context("failed to read the answer")?;
-        serde_json::from_str(&text).context("failed to understand the answer")
+        read_json(self.send(method, path, body)?)
     }
 
     /// The body of an answer that is not a refusal.
@@ -70,13 +91,7 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<BufReader<UnixStream>> {
-        let mut stream = UnixStream::connect(&self.socket).with_context(|| {
-            format!(
-                "The supervisor does not answer on {}. The services run on without it and no data is touched. Try again \
-                 in a few seconds, as root",
-                self.socket.display()
-            )
-        })?;
+        let mut stream = self.connect()?;
         // HTTP/1.0: the answer ends with the connection, and is never in chunks.
         let body = body.map(ToString::to_string).unwrap_or_default();
         let length = body.len();
@@ -86,48 +101,90 @@ impl Client {
         stream
             .write_all(request.as_bytes())
             .context("failed to send the request")?;
-        let mut reader = BufReader::new(stream);
-        let mut head = String::new();
-        reader
-            .read_line(&mut head)
-            .context("failed to read the answer")?;
-        let status: u16 = head
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .unwrap_or(0);
-        loop {
-            let mut line = String::new();
-            if reader
-                .read_line(&mut line)
-                .context("failed to read the answer")?
-                == 0
-                || line.trim().is_empty()
-            {
-                break;
-            }
+        answer(stream)
+    }
+
+    fn connect(&self) -> Result<UnixStream> {
+        UnixStream::connect(&self.socket).with_context(|| {
+            format!(
+                "The supervisor does not answer on {}. The services run on without it and no data is touched. Try again \
+                 in a few seconds, as root",
+                self.socket.display()
+            )
+        })
+    }
+}
+
+/// Whether it is the connection that failed, and not that somebody said no.
+pub fn broke_off(error: &anyhow::Error) -> bool {
+    error.is::<NoAnswer>() || error.is::<std::io::Error>()
+}
+
+/// The connection ended without a word.
+#[derive(Debug)]
+struct NoAnswer;
+
+impl std::fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the supervisor gave no answer")
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+fn read_json(mut body: BufReader<UnixStream>) -> Result<Value> {
+    let mut text = String::new();
+    body.read_to_string(&mut text)
+        .context("failed to read the answer")?;
+    serde_json::from_str(&text).context("failed to understand the answer")
+}
+
+/// The body of an answer that is not a refusal.
+fn answer(stream: UnixStream) -> Result<BufReader<UnixStream>> {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    reader
+        .read_line(&mut head)
+        .context("failed to read the answer")?;
+    let status: u16 = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .unwrap_or(0);
+    loop {
+        let mut line = String::new();
+        if reader
+            .read_line(&mut line)
+            .context("failed to read the answer")?
+            == 0
+            || line.trim().is_empty()
+        {
+            break;
         }
-        if (200..300).contains(&status) {
-            return Ok(reader);
+    }
+    if status == 0 {
+        return Err(NoAnswer.into());
+    }
+    if (200..300).contains(&status) {
+        return Ok(reader);
+    }
+    let mut text = String::new();
+    reader
+        .read_to_string(&mut text)
+        .context("failed to read the answer")?;
+    let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+    let part = |key: &str| {
+        answer
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    match part("error").as_str() {
+        "" => {
+            bail!("The supervisor refused the request (HTTP status {status}). Nothing was changed.")
         }
-        let mut text = String::new();
-        reader
-            .read_to_string(&mut text)
-            .context("failed to read the answer")?;
-        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
-        let part = |key: &str| {
-            answer
-                .get(key)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        match part("error").as_str() {
-            "" => bail!(
-                "The supervisor refused the request (HTTP status {status}). Nothing was changed."
-            ),
-            error => bail!("{}. {} {}", capital(error), part("data"), part("next")),
-        }
+        error => bail!("{}. {} {}", capital(error), part("data"), part("next")),
     }
 }
 

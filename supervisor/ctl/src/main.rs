@@ -8,6 +8,7 @@ mod init;
 mod logs;
 mod show;
 mod top;
+mod update;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -76,6 +77,11 @@ enum Command {
     Maintenance {
         #[command(subcommand)]
         command: MaintenanceCommand,
+    },
+    /// Another version of the whole: system, Mattermost, PostgreSQL and data, as one.
+    Update {
+        #[command(subcommand)]
+        command: update::UpdateCommand,
     },
     /// Log in and post as a user would, and tell how it went.
     Probe,
@@ -191,6 +197,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             };
             print_answer(arguments, &answer, show::maintenance);
         }
+        Command::Update { command } => return update::run(&client, arguments.json, command),
         Command::Probe => return probe(arguments, &client),
         Command::Reboot => return end(arguments, &client, &init, "reboot"),
         Command::Poweroff => return end(arguments, &client, &init, "poweroff"),

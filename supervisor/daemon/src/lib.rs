@@ -20,6 +20,7 @@ pub mod space;
 pub mod status;
 pub mod supervisor;
 pub mod units;
+pub mod update;
 pub mod upstream;
 pub mod usage;
 pub mod watched;

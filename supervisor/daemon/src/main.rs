@@ -47,14 +47,17 @@ fn supervise(options: Options) -> Result<()> {
         begin_logging(&hub, &options);
         let viewer = api::Viewer::find();
         let listener = api::bind(&options.run.join("control.sock"), viewer)?;
-        let maintenance = options.maintenance();
+        let places = api::Places {
+            maintenance: options.maintenance(),
+            bundle: options.update().join("bundle"),
+        };
         let supervisor = Supervisor::new(options, system, link, hub.clone());
         tokio::spawn(api::serve(
             listener,
             supervisor.outbox(),
             hub,
             viewer,
-            maintenance,
+            places,
         ));
         supervisor.run().await
     })
@@ -98,6 +101,7 @@ fn make_ground(options: &Options) -> Result<()> {
         options.run.clone(),
         options.run.join("notify"),
         options.run.join("public"),
+        options.update(),
     ] {
         fs::create_dir_all(&directory)
             .with_context(|| format!("failed to make {}", directory.display()))?;

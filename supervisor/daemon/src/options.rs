@@ -21,8 +21,12 @@ pub struct Options {
     pub release: PathBuf,
     /// The slot that was booted.
     pub slot: String,
-    /// Which generation of /data is in use.
-    pub generation: u32,
+    /// Which generation of /data is in use; none if this version has no data of its own.
+    pub generation: Option<u32>,
+    /// EFI variables.
+    pub variables: PathBuf,
+    /// How long a migration may get nowhere, in milliseconds, if it is not the usual time.
+    pub patience_ms: Option<u64>,
     /// No init above: reap here. For tests.
     pub no_init: bool,
     /// Write to the consoles and the status port.
@@ -43,7 +47,9 @@ impl Options {
             shell: "/usr/lib/atalaya/private/sh".into(),
             release: "/usr/lib/atalaya/release.json".into(),
             slot: String::new(),
-            generation: 1,
+            generation: Some(1),
+            variables: "/sys/firmware/efi/efivars".into(),
+            patience_ms: None,
             no_init: false,
             consoles: true,
         };
@@ -62,6 +68,8 @@ impl Options {
                 "--sandbox" => options.sandbox = value()?.into(),
                 "--shell" => options.shell = value()?.into(),
                 "--release" => options.release = value()?.into(),
+                "--variables" => options.variables = value()?.into(),
+                "--patience-ms" => options.patience_ms = Some(value()?.parse()?),
                 "--no-init" => options.no_init = true,
                 "--no-consoles" => options.consoles = false,
                 _ => bail!("unknown argument {flag}"),
@@ -81,6 +89,18 @@ impl Options {
     pub fn maintenance(&self) -> Option<PathBuf> {
         let data = self.data.as_ref()?;
         Some(data.join("state/maintenance.json"))
+    }
+}
+
+impl Options {
+    /// /run/atalaya/update: what the units of an update are asked and answer.
+    pub fn update(&self) -> PathBuf {
+        self.run.join("update")
+    }
+
+    /// Where the record of updates is kept; nowhere without /data.
+    pub fn update_record(&self) -> Option<PathBuf> {
+        Some(self.data.as_ref()?.join("update"))
     }
 }
 

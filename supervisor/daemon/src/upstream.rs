@@ -21,7 +21,7 @@ pub struct Upstream {
 }
 
 /// What must be ready before a user is let in, in the order in which it becomes so.
-const PATH: [&str; 5] = [
+pub const PATH: [&str; 5] = [
     "config-render",
     "site-render",
     "postgres",

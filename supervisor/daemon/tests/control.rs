@@ -216,7 +216,10 @@ async fn the_screens_user_may_look_and_change_nothing_and_others_do_not_get_in()
         owner,
         Hub::new("boot", None),
         Some(viewer),
-        None,
+        api::Places {
+            maintenance: None,
+            bundle: directory.path().join("bundle"),
+        },
     ));
     tokio::spawn(async move {
         while let Some(message) = requests.recv().await {

@@ -1,5 +1,7 @@
 //! The calls. Each is one request; each error says which call it was and what the server said.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -78,6 +80,12 @@ impl Client {
             None,
         )
         .map(drop)
+    }
+
+    /// What the server tells everybody of its configuration, as its own pages ask for it.
+    pub fn configuration(&self) -> Result<HashMap<String, String>, ClientError> {
+        let path = "/config/client?format=old";
+        self.call("read the configuration", Method::GET, path, None)
     }
 
     /// A team that the user is in or may see, by its name in addresses.
@@ -199,7 +207,7 @@ impl Client {
         #[derive(Deserialize)]
         struct Found {
             order: Vec<String>,
-            posts: std::collections::HashMap<String, Post>,
+            posts: HashMap<String, Post>,
         }
         let body = json!({ "terms": words, "is_or_search": false });
         let path = format!("/teams/{}/posts/search", encode(&team.id));

@@ -1,4 +1,5 @@
-//! The probe: what a user does, in order, each step timed. What it posts it deletes. A step that needs a failed one is not tried and says so.
+//! The probe: what a user does, in order, each step timed. What it posts it deletes. A step that needs a failed one is not tried and says so; one
+//! that the server's configuration rules out is skipped and says so, and that is no failure.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -33,20 +34,29 @@ pub struct StepReport {
     pub ok: bool,
     pub ms: u64,
     pub error: Option<String>,
+    /// Why the server's configuration rules this step out; it was not tried then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
 }
 
 /// Runs all steps. Never fails: what goes wrong stands in the report.
 pub fn run_probe(target: &Target, credentials: &Credentials) -> ProbeReport {
     let mut steps = Steps::default();
-    let mut user = steps.run("log-in", None, || {
-        let mut client = Client::new(target)?;
-        client.login(&credentials.username, &credentials.password)?;
-        Ok(client)
-    });
-    let log_out = user.as_mut().map(Client::logout);
-    steps.run("log-out", blocked(log_out.is_none(), "log-in"), || {
-        log_out.unwrap_or(Ok(()))
-    });
+    // A server that does not tell its configuration has ruled out nothing.
+    let configuration = Client::new(target).and_then(|client| client.configuration());
+    let is_off = |key| {
+        (configuration.as_ref()).is_ok_and(|all| all.get(key).is_some_and(|is| is == "false"))
+    };
+    if is_off("EnableSignInWithUsername") {
+        for step in ["log-in", "log-out"] {
+            steps.rule_out(
+                step,
+                "signing in with a name and a password is switched off",
+            );
+        }
+    } else {
+        log_in_and_out(&mut steps, target, credentials);
+    }
 
     let bot = steps.run("channel", None, || enter(target, credentials));
     let missing = blocked(bot.is_none(), "channel");
@@ -59,13 +69,25 @@ pub fn run_probe(target: &Target, credentials: &Credentials) -> ProbeReport {
             .as_nanos()
     );
     if let Some(bot) = bot {
-        run_as_bot(&mut steps, &bot, &word);
+        run_as_bot(&mut steps, &bot, &word, is_off("EnableFileAttachments"));
     } else {
         for step in BOT_STEPS {
             steps.skip(step, missing.clone().unwrap_or_default());
         }
     }
     steps.report()
+}
+
+fn log_in_and_out(steps: &mut Steps, target: &Target, credentials: &Credentials) {
+    let mut user = steps.run("log-in", None, || {
+        let mut client = Client::new(target)?;
+        client.login(&credentials.username, &credentials.password)?;
+        Ok(client)
+    });
+    let log_out = user.as_mut().map(Client::logout);
+    steps.run("log-out", blocked(log_out.is_none(), "log-in"), || {
+        log_out.unwrap_or(Ok(()))
+    });
 }
 
 const BOT_STEPS: [&str; 7] = [
@@ -104,7 +126,7 @@ fn enter(target: &Target, credentials: &Credentials) -> Result<Bot, ClientError>
     })
 }
 
-fn run_as_bot(steps: &mut Steps, bot: &Bot, word: &str) {
+fn run_as_bot(steps: &mut Steps, bot: &Bot, word: &str, no_files: bool) {
     let Bot {
         client,
         team,
@@ -116,9 +138,15 @@ fn run_as_bot(steps: &mut Steps, bot: &Bot, word: &str) {
         .collect();
 
     let mut socket = steps.run("websocket", None, || client.open_socket());
-    let file = steps.run("upload", None, || {
-        client.upload_file(channel, "probe.bin", &content)
-    });
+    const NO_FILES: &str = "files in posts are switched off";
+    let file = if no_files {
+        steps.rule_out("upload", NO_FILES);
+        None
+    } else {
+        steps.run("upload", None, || {
+            client.upload_file(channel, "probe.bin", &content)
+        })
+    };
     let files: Vec<_> = file.iter().collect();
     let post = steps.run("post", None, || {
         client.create_post(channel, &format!("Atalaya's probe {word}"), &files)
@@ -137,14 +165,18 @@ fn run_as_bot(steps: &mut Steps, bot: &Bot, word: &str) {
             "the post has another text",
         )
     });
-    steps.run("download", blocked(file.is_none(), "upload"), || {
-        let Some(file) = &file else { return Ok(()) };
-        check(
-            "compare the file",
-            client.download_file(&file.id)? == content,
-            "it came back changed",
-        )
-    });
+    if no_files {
+        steps.rule_out("download", NO_FILES);
+    } else {
+        steps.run("download", blocked(file.is_none(), "upload"), || {
+            let Some(file) = &file else { return Ok(()) };
+            check(
+                "compare the file",
+                client.download_file(&file.id)? == content,
+                "it came back changed",
+            )
+        });
+    }
     steps.run("search", blocked(post.is_none(), "post"), || {
         let found = client.search_posts(team, word)?;
         check(
@@ -205,8 +237,19 @@ impl Steps {
             ok: error.is_none(),
             ms,
             error,
+            skipped: None,
         });
         outcome.ok()
+    }
+
+    fn rule_out(&mut self, step: &str, why: &str) {
+        self.0.push(StepReport {
+            step: step.to_owned(),
+            ok: true,
+            ms: 0,
+            error: None,
+            skipped: Some(why.to_owned()),
+        });
     }
 
     fn skip(&mut self, step: &str, why: String) {
@@ -215,6 +258,7 @@ impl Steps {
             ok: false,
             ms: 0,
             error: Some(why),
+            skipped: None,
         });
     }
 

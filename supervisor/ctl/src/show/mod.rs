@@ -2,12 +2,14 @@
 
 mod status;
 mod unit;
+mod update;
 
 use serde_json::Value;
 
 pub use atalaya_core::words::harmless;
 pub use status::{init_status, status};
 pub use unit::{deps, line, retain_failed, unit, units, why};
+pub use update::{bundle, moment, update, update_history, update_progress};
 
 /// What a terminal has at least.
 const COLUMNS: usize = 80;
@@ -112,7 +114,10 @@ pub fn probe(result: &Value) -> String {
         return harmless(&result.to_string());
     }
     let row = |step: &Value| {
-        let (sign, words) = if step.get("ok") == Some(&Value::Bool(true)) {
+        let skipped = text(step, "skipped");
+        let (sign, words) = if !skipped.is_empty() {
+            ("skipped", skipped)
+        } else if step.get("ok") == Some(&Value::Bool(true)) {
             ("ok", format!("{} ms", text(step, "ms")))
         } else {
             ("FAILED", text(step, "error"))
@@ -194,10 +199,11 @@ mod tests {
         let shown = probe(&json!({ "ok": false, "steps": [
             { "step": "log-in", "ok": true, "ms": 94, "error": null },
             { "step": "post", "ok": false, "ms": 3, "error": "the server answered 503" },
+            { "step": "upload", "ok": true, "ms": 0, "error": null, "skipped": "files are switched off" },
         ] }));
         assert_eq!(
             shown,
-            "log-in       ok      94 ms\npost         FAILED  the server answered 503"
+            "log-in       ok      94 ms\npost         FAILED  the server answered 503\nupload       skipped files are switched off"
         );
     }
 

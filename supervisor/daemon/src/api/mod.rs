@@ -3,6 +3,7 @@
 
 mod logs;
 mod parse;
+mod update;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use logs::LogQuery;
 pub use parse::{Call, parse_request};
+pub use update::make_pipe;
 
 use crate::clock::wall_now;
 use crate::logs::Hub;
@@ -68,8 +70,16 @@ struct Api {
     owner: mpsc::UnboundedSender<Message>,
     hub: Hub,
     viewer: Option<Viewer>,
+    places: Places,
+}
+
+/// What of the machine's places is needed here.
+#[derive(Clone, Debug)]
+pub struct Places {
     /// Where the wish that users stay out is kept.
-    maintenance: Option<PathBuf>,
+    pub maintenance: Option<PathBuf>,
+    /// The pipe by which a bundle goes to the unit that writes it.
+    pub bundle: PathBuf,
 }
 
 /// Binds the socket: for root, and for the group of the viewer where there is one.
@@ -100,13 +110,13 @@ pub async fn serve(
     owner: mpsc::UnboundedSender<Message>,
     hub: Hub,
     viewer: Option<Viewer>,
-    maintenance: Option<PathBuf>,
+    places: Places,
 ) -> Result<()> {
     let routes = Router::new().fallback(answer).with_state(Api {
         owner,
         hub,
         viewer,
-        maintenance,
+        places,
     });
     axum::serve(
         listener,
@@ -125,6 +135,9 @@ async fn answer(
     // The socket's mode already keeps all others out; the credentials hold even if a descriptor was passed on.
     if let Err(refusal) = admit(peer.0, api.viewer, head.method.as_str()) {
         return respond(refusal);
+    }
+    if update::is_bundle(&head) {
+        return update::receive(api, head, body).await;
     }
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
         return refusal(
@@ -185,7 +198,7 @@ async fn set_maintenance(api: Api, wish: Option<Maintenance>) -> Response {
         since: wall_now(),
         ..wish
     });
-    if let Some(record) = api.maintenance.clone() {
+    if let Some(record) = api.places.maintenance.clone() {
         let kept = wish.clone();
         let keeping =
             tokio::task::spawn_blocking(move || maintenance::keep(&record, kept.as_ref()));
@@ -208,11 +221,16 @@ async fn set_maintenance(api: Api, wish: Option<Maintenance>) -> Response {
 }
 
 async fn ask(api: Api, request: Request) -> Response {
+    respond(send(&api, request).await)
+}
+
+/// The owner's answer.
+async fn send(api: &Api, request: Request) -> Answer {
     let (reply, answer) = oneshot::channel();
     let sent = api.owner.send(Message::Request { request, reply });
     match (sent, answer.await) {
-        (Ok(()), Ok(answer)) => respond(answer),
-        (Err(_), _) | (_, Err(_)) => refusal(
+        (Ok(()), Ok(answer)) => answer,
+        (Err(_), _) | (_, Err(_)) => Answer::refusal(
             503,
             "the supervisor is ending",
             "The services run on.",

@@ -5,6 +5,7 @@ use axum::http::Uri;
 use serde::Deserialize;
 
 use super::logs::LogQuery;
+use super::update::parse_fetched;
 use crate::maintenance::{Maintenance, parse_message};
 use crate::supervisor::{Answer, Request};
 
@@ -45,6 +46,11 @@ pub fn parse_request(method: &str, path_and_query: &str, body: &[u8]) -> Result<
     let parts: Vec<&str> = uri.path().split('/').skip(1).collect();
     if parts.as_slice() == ["v1", "maintenance", "on"] {
         return by("POST", method, Call::Maintenance(Some(closing(body)?)));
+    }
+    if parts.as_slice() == ["v1", "update"] && method == "POST" {
+        let wish = parse_fetched(body)
+            .map_err(|error| refuse(400, &format!("the request's body is not right: {error}")))?;
+        return Ok(Call::Owner(Request::Install(wish)));
     }
     if !body.is_empty() {
         return Err(refuse(400, "this request has no body"));
@@ -91,6 +97,10 @@ pub fn parse_request(method: &str, path_and_query: &str, body: &[u8]) -> Result<
         }
         ["v1", "maintenance"] => get(Request::Maintenance),
         ["v1", "maintenance", "off"] => by("POST", method, Call::Maintenance(None)),
+        ["v1", "update"] if method == "DELETE" => Ok(Call::Owner(Request::CancelUpdate)),
+        ["v1", "update"] => get(Request::Update),
+        ["v1", "update", "history"] => get(Request::UpdateHistory),
+        ["v1", "update", "rollback"] => post(Request::RollBack),
         ["v1", "reload"] => post(Request::ReloadUnits),
         ["v1", "supervisor", "reload"] => post(Request::ReloadUnits),
         ["v1", "reboot"] => post(Request::End(Action::Reboot)),
@@ -169,6 +179,15 @@ mod tests {
         );
         assert_eq!(owner("POST", "/v1/reboot"), Request::End(Action::Reboot));
         assert_eq!(owner("GET", "/v1/maintenance"), Request::Maintenance);
+        assert_eq!(owner("GET", "/v1/update"), Request::Update);
+        assert_eq!(owner("DELETE", "/v1/update"), Request::CancelUpdate);
+        assert_eq!(owner("GET", "/v1/update/history"), Request::UpdateHistory);
+        assert_eq!(owner("POST", "/v1/update/rollback"), Request::RollBack);
+        let body = br#"{"source":{"usb":"ATALAYA-UPDATE"}}"#;
+        assert!(matches!(
+            parse_request("POST", "/v1/update", body),
+            Ok(Call::Owner(Request::Install(_)))
+        ));
         let off = parse_request("POST", "/v1/maintenance/off", b"");
         assert_eq!(off, Ok(Call::Maintenance(None)));
         for (body, message) in [

@@ -172,7 +172,8 @@ fn source_of(options: &Options, source: &DataSource) -> PathBuf {
     match source {
         DataSource::Generation(path) => data
             .join("gen")
-            .join(options.generation.to_string())
+            // Without one, no unit that uses it is started.
+            .join(options.generation.unwrap_or_default().to_string())
             .join(path),
         DataSource::Data(path) => data.join(path),
     }

@@ -160,7 +160,8 @@ impl Supervisor {
                 return;
             }
         };
-        if !system.as_ref().is_some_and(|record| record.started) {
+        // In the course of an update it says itself what is started.
+        if !self.is_on_course() && !system.as_ref().is_some_and(|record| record.started) {
             self.apply(Input::StartWanted);
             self.keep_system();
         }

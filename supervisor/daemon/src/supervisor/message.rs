@@ -9,6 +9,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::ground::OnDisk;
 use super::serve::{Answer, Request};
+use super::update::News;
 use crate::notify::Heard;
 use crate::readiness::{Ask, Verdict};
 use crate::run::{Failure, Prepared};
@@ -26,6 +27,8 @@ pub enum Message {
     },
     /// A thread has something to tell about /data.
     Disk(OnDisk),
+    /// A thread has something to tell about an update.
+    Update(News),
     /// All units are stopped, and what could be written of the log is.
     Flushed { end: Action, reason: String },
 }

@@ -21,6 +21,7 @@ mod report;
 mod serve;
 mod start;
 mod times;
+mod update;
 mod view;
 mod watch;
 mod words;
@@ -51,6 +52,7 @@ use crate::units;
 use message::Live;
 pub use message::{FromRun, Message};
 pub use serve::{Answer, Request};
+pub use update::News;
 
 /// How long the log may take to reach the disk when init ends this process; it would wait a little longer.
 const LAST_LOG_LIMIT: Duration = Duration::from_secs(3);
@@ -77,6 +79,7 @@ pub struct Supervisor {
     footing: ground::Footing,
     /// Users are to stay out.
     maintenance: Option<Maintenance>,
+    updates: update::Updates,
     inputs: VecDeque<Input>,
     inbox: mpsc::UnboundedReceiver<Message>,
     outbox: mpsc::UnboundedSender<Message>,
@@ -115,6 +118,7 @@ impl Supervisor {
             strangers: BTreeMap::new(),
             footing: ground::Footing::default(),
             maintenance,
+            updates: update::Updates::default(),
             inputs: VecDeque::new(),
             inbox,
             outbox,
@@ -135,8 +139,10 @@ impl Supervisor {
     pub async fn run(mut self) -> Result<()> {
         let kept = self.link.greet().await.context("failed to greet init")?;
         self.find_ground().await;
+        self.begin_updates().await;
         self.adopt(kept);
         self.refresh();
+        self.look_at_update();
         let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut terminate =
@@ -256,6 +262,7 @@ impl Supervisor {
                 drop(reply.send(answer));
             }
             Message::Disk(what) => self.on_disk(what),
+            Message::Update(news) => self.on_update(news),
             Message::Flushed { end, reason } => self.on_flushed(end, reason),
             Message::Run { unit, run, what } => self.on_run(&unit, run, what),
         }

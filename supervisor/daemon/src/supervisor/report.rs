@@ -18,6 +18,7 @@ use super::facts::Facts;
 use super::times::Times;
 use crate::clock::boottime_ms;
 use crate::console::{Block, Console};
+use crate::maintenance::Maintenance;
 use crate::options::Options;
 use crate::status::Event;
 use crate::upstream::{Upstream, describe};
@@ -203,7 +204,7 @@ impl Supervisor {
 
     /// After every change: what the edge and the host must know.
     pub(super) fn publish(&mut self) {
-        let upstream = Upstream::derive(&self.system, self.maintenance.as_ref());
+        let upstream = Upstream::derive(&self.system, self.closed());
         if self.report.upstream.as_ref() != Some(&upstream) {
             let directory = self.options.run.join("public");
             if let Err(error) = write_public(&directory, &upstream) {
@@ -290,6 +291,11 @@ impl Supervisor {
         }
     }
 
+    /// Why users are to stay out: an update comes first, because nobody can let them in during one.
+    fn closed(&self) -> Option<&Maintenance> {
+        self.updates.hold.as_ref().or(self.maintenance.as_ref())
+    }
+
     pub(super) fn is_admitting(&self) -> bool {
         self.report
             .upstream
@@ -299,6 +305,13 @@ impl Supervisor {
 
     /// The state of the whole, in words.
     pub(super) fn words(&self) -> String {
+        if let Some(Maintenance {
+            message: Some(message),
+            ..
+        }) = &self.updates.hold
+        {
+            return message.clone();
+        }
         match &self.report.upstream {
             Some(upstream) if upstream.admit => "ready".to_owned(),
             Some(Upstream {
@@ -341,7 +354,7 @@ impl Supervisor {
             is_standin: self.release.is_standin(),
         };
         let is_worth_it =
-            self.is_admitting() || self.maintenance.is_some() || block.last_words.is_some();
+            self.is_admitting() || self.closed().is_some() || block.last_words.is_some();
         if is_worth_it && self.report.block.as_ref() != Some(&block) {
             self.console.block(&block.lines());
             self.report.block = Some(block);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Supervisor;
 use crate::maintenance::Maintenance;
+use crate::update::Wish;
 
 /// What may be asked of the owner of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,15 @@ pub enum Request {
     Maintenance,
     /// Let them stay out, or in again. It has been kept already.
     SetMaintenance(Option<Maintenance>),
+    /// How far an update is, and what there is to roll back to.
+    Update,
+    /// Past updates.
+    UpdateHistory,
+    /// Another version is to be installed.
+    Install(Wish),
+    CancelUpdate,
+    /// Back to the version before this one.
+    RollBack,
     /// Read the unit files anew.
     ReloadUnits,
     End(Action),
@@ -45,7 +55,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn ok(body: Value) -> Self {
+    pub(super) fn ok(body: Value) -> Self {
         Self { status: 200, body }
     }
 
@@ -84,6 +94,11 @@ impl Supervisor {
                     "Put the file right that is named here, and ask again.",
                 ),
             },
+            Request::Update => Answer::ok(self.update_view()),
+            Request::UpdateHistory => Answer::ok(self.update_history()),
+            Request::Install(wish) => self.install(wish),
+            Request::CancelUpdate => self.cancel_update(),
+            Request::RollBack => self.roll_back(),
             Request::Maintenance => Answer::ok(self.maintenance()),
             Request::SetMaintenance(maintenance) => {
                 let words = match &maintenance {

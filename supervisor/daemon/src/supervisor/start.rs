@@ -9,6 +9,7 @@ use atalaya_core::system::Input;
 use atalaya_core::unit::Unit;
 use tokio::task::JoinHandle;
 
+use super::update::uses_generation;
 use super::{FromRun, Live, Supervisor};
 use crate::listen::{self, Socket};
 use crate::run::{self, Failure, Prepared};
@@ -22,6 +23,12 @@ impl Supervisor {
         self.lives.insert(name.to_owned(), Live::new(run));
         if let Some(error) = self.stranger_of(name) {
             let stage = Stage::Fork;
+            self.inputs_of(name, Event::SpawnFailed { run, stage, error });
+            return;
+        }
+        if self.options.generation.is_none() && uses_generation(&unit) {
+            let stage = Stage::Fork;
+            let error = "the data belong to another version: nothing is started on them".to_owned();
             self.inputs_of(name, Event::SpawnFailed { run, stage, error });
             return;
         }

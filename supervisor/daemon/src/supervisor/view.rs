@@ -55,6 +55,7 @@ impl Supervisor {
                 report
             }),
             "seed": facts.seed,
+            "update": self.update_summary(),
             "probe_user": facts.probe_user,
             "data": self.options.data.is_some(),
             "room": self.room(),
@@ -231,6 +232,7 @@ impl Supervisor {
                 size(room.total)
             ));
         }
+        wrong.extend(self.updates.alarms.iter().cloned());
         let now = boottime_ms();
         let mut failing: Vec<_> = self
             .system

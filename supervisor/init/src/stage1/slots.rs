@@ -76,6 +76,38 @@ pub fn find(disks: &[Disk], root_hash: &RootHash, tell: &mut dyn FnMut(String)) 
     None
 }
 
+/// The root hash, in hexadecimal, of the system that a slot holds by the top of its hash tree; `None`: it holds none.
+///
+/// # Errors
+/// It cannot be read.
+pub fn held(disk: &Disk, pair: &Pair) -> io::Result<Option<String>> {
+    let not_there = || io::Error::from(io::ErrorKind::NotFound);
+    let verity = partition_device(&disk.name, pair.verity.number).ok_or_else(not_there)?;
+    held_by(&mut File::open(verity)?, pair.root.size)
+}
+
+fn held_by(hashes: &mut (impl Read + Seek), room: u64) -> io::Result<Option<String>> {
+    let mut bytes = [0u8; SUPERBLOCK];
+    hashes.read_exact(&mut bytes)?;
+    let superblock = match Superblock::parse(&bytes) {
+        Ok(superblock) if superblock.data_bytes() <= room => superblock,
+        Ok(_) | Err(_) => return Ok(None),
+    };
+    let top = read_top(hashes, &superblock)?;
+    let digits = superblock.root_hash(&top);
+    Ok(Some(
+        digits.iter().map(|byte| format!("{byte:02x}")).collect(),
+    ))
+}
+
+fn read_top(hashes: &mut (impl Read + Seek), superblock: &Superblock) -> io::Result<Vec<u8>> {
+    let block = u64::from(superblock.hash_block_size);
+    let mut top = vec![0u8; superblock.hash_block_size as usize];
+    hashes.seek(SeekFrom::Start(superblock.hash_start() * block))?;
+    hashes.read_exact(&mut top)?;
+    Ok(top)
+}
+
 fn examine(disk: &Disk, pair: &Pair, root_hash: &RootHash) -> io::Result<Option<Slot>> {
     let device = |number| {
         partition_device(&disk.name, number).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
@@ -91,10 +123,7 @@ fn examine(disk: &Disk, pair: &Pair, root_hash: &RootHash) -> io::Result<Option<
             "verity superblock for more data than the partition holds",
         ));
     }
-    let block = u64::from(superblock.hash_block_size);
-    let mut top = vec![0u8; superblock.hash_block_size as usize];
-    hashes.seek(SeekFrom::Start(superblock.hash_start() * block))?;
-    hashes.read_exact(&mut top)?;
+    let top = read_top(&mut hashes, &superblock)?;
     if !superblock.belongs_to(&top, &root_hash.bytes()) {
         return Ok(None);
     }
@@ -146,6 +175,29 @@ mod tests {
             partition(5, TYPE_ROOT_VERITY, "_empty"),
         ];
         assert_eq!(numbers(&bare), [('a', 2, 3), ('b', 4, 5)]);
+    }
+
+    #[test]
+    fn a_slot_holds_what_the_top_of_its_tree_says_or_nothing() {
+        let mut area = vec![0u8; 8192];
+        area[..6].copy_from_slice(b"verity");
+        area[8] = 1;
+        area[12] = 1;
+        area[32..38].copy_from_slice(b"sha256");
+        area[64..68].copy_from_slice(&4096u32.to_le_bytes());
+        area[68..72].copy_from_slice(&4096u32.to_le_bytes());
+        area[72..80].copy_from_slice(&16u64.to_le_bytes());
+        let held = |area: &[u8], room: u64| held_by(&mut io::Cursor::new(area), room).unwrap();
+        let hash = held(&area, 65_536).unwrap();
+        // sha256sum of 4096 zeros.
+        assert_eq!(
+            hash,
+            "ad7facb2586fc6e966c004d7d1d16b024f5805ff7cb47c7a85dabd8b48892ca7"
+        );
+        assert_eq!(held(&area, 65_535), None);
+        area[..8].fill(0);
+        assert_eq!(held(&area, 65_536), None);
+        assert!(held_by(&mut io::Cursor::new([0u8; 100]), 1).is_err());
     }
 
     #[test]

@@ -77,11 +77,15 @@ impl Superblock {
 
     /// Whether `top_block` (one hash block, from [`Self::hash_start`]) hashes to `root_hash`.
     pub fn belongs_to(&self, top_block: &[u8], root_hash: &[u8]) -> bool {
+        self.root_hash(top_block) == root_hash
+    }
+
+    /// The root hash of the tree with this top block.
+    pub fn root_hash(&self, top_block: &[u8]) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(&self.salt);
         hash.update(top_block);
-        let digest: &[u8] = &hash.finalize();
-        digest == root_hash
+        hash.finalize().into()
     }
 
     pub fn salt_hex(&self) -> String {

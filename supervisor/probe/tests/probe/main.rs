@@ -119,6 +119,22 @@ fn each_fault_shows_at_its_step_and_at_those_that_need_it() {
 }
 
 #[test]
+fn what_the_configuration_rules_out_is_skipped_and_named_and_no_failure() {
+    for (key, steps) in [
+        ("EnableSignInWithUsername", ["log-in", "log-out"]),
+        ("EnableFileAttachments", ["upload", "download"]),
+    ] {
+        let server = Server::start(key);
+        let report = run_probe(&target(&server), &credentials());
+        assert!(report.ok, "{report:#?}");
+        let skipped = report.steps.iter().filter(|step| step.skipped.is_some());
+        let skipped: Vec<&str> = skipped.map(|step| step.step.as_str()).collect();
+        assert_eq!(skipped, steps, "{key}");
+        assert_eq!(*server.state.sessions.lock().unwrap(), 0);
+    }
+}
+
+#[test]
 fn a_wrong_password_is_told_in_the_servers_words() {
     let server = Server::start("");
     let wrong = Credentials {

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{DefaultBodyLimit, Multipart, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
@@ -31,7 +31,7 @@ pub struct Server {
 }
 
 pub struct Shared {
-    /// The step at which the server misbehaves, or "".
+    /// The step at which the server misbehaves, or what its configuration says "no" to, or "".
     fault: &'static str,
     pub posts: Mutex<HashMap<String, Value>>,
     pub sessions: Mutex<i32>,
@@ -75,6 +75,7 @@ impl Server {
             events: broadcast::channel(16).0,
         });
         let router = Router::new()
+            .route("/api/v4/config/client", get(configuration))
             .route("/api/v4/users/login", post(log_in))
             .route("/api/v4/users/logout", post(log_out))
             .route("/api/v4/teams/name/{name}", get(team))
@@ -143,6 +144,17 @@ fn check(state: &Shared, headers: &HeaderMap, step: &str) -> Result<(), Refused>
     } else {
         Ok(())
     }
+}
+
+/// Without a session, as for a page that asks somebody to log in.
+async fn configuration(State(state): App) -> Json<Value> {
+    let is = |key: &str| if state.fault == key { "false" } else { "true" };
+    let keys = ["EnableSignInWithUsername", "EnableFileAttachments"];
+    Json(
+        keys.iter()
+            .map(|key| ((*key).to_owned(), Value::from(is(key))))
+            .collect(),
+    )
 }
 
 async fn log_in(State(state): App, body: String) -> Response {

@@ -1,0 +1,329 @@
+//! What is looked at while an update goes on: whether the units that it has started have ended, and whether what takes long still gets anywhere.
+
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use atalaya_core::machine::State;
+use atalaya_core::system::Input;
+use atalaya_core::update::machine::{Event, Failure, Phase};
+use atalaya_core::update::task::{Copied, EspReport, Outcome, Refusal, Staged};
+
+use super::super::{Message, Supervisor};
+use super::News;
+use super::carry_out::{COPY, DROP, ESP, INSTALL, PROBE};
+use crate::clock::boottime_ms;
+use crate::run::cgroup_of;
+use crate::update::progress::{PATIENCE_MS, Seen, Watch};
+use crate::update::{boot, exchange, probe};
+use crate::usage::Usage;
+
+/// Between two looks at a migration, in milliseconds.
+const LOOK_EVERY_MS: u64 = 10_000;
+/// Between two looks at what nobody needs any more, in milliseconds.
+const TIDY_EVERY_MS: u64 = 3_600_000;
+/// Who works while a migration goes on.
+const MIGRATING: [&str; 4] = ["postgres", "mattermost", "initdb", "first-administrator"];
+
+/// The watch over a migration.
+#[derive(Default)]
+pub(super) struct Migration {
+    watch: Option<Watch>,
+    looked_ms: u64,
+    is_looking: bool,
+}
+
+/// The watch over an installation.
+#[derive(Default)]
+pub(super) struct Stall {
+    /// What was done and fetched, and when that changed last.
+    seen: Option<(u64, u64, u64)>,
+    is_stalled: bool,
+}
+
+impl Supervisor {
+    /// After everything that happens, and every two seconds.
+    pub(in crate::supervisor) fn look_at_update(&mut self) {
+        if self.updates.course.is_none() {
+            return;
+        }
+        self.look_at_ends();
+        self.look_at_services();
+        if self.is_on_trial() {
+            self.tell_what_failed();
+        }
+        self.look_at_migration();
+        self.look_at_installation();
+        self.look_at_leftovers();
+        self.go_on_updating();
+    }
+
+    fn look_at_ends(&mut self) {
+        let Some(course) = &self.updates.course else {
+            return;
+        };
+        let ended: Vec<&'static str> = (course.awaited.iter())
+            .filter(|(name, before)| self.has_ended(name, **before))
+            .map(|(name, _)| *name)
+            .collect();
+        for name in ended {
+            if let Some(course) = &mut self.updates.course {
+                course.awaited.remove(name);
+            }
+            self.on_work_ended(name);
+        }
+    }
+
+    fn has_ended(&self, name: &str, before: u32) -> bool {
+        let Some((_, machine)) = self.system.unit(name) else {
+            return true;
+        };
+        let is_over = match machine.state() {
+            State::Done | State::Failed { .. } | State::Stopped => true,
+            State::Waiting
+            | State::Starting(_)
+            | State::Running
+            | State::Stopping { .. }
+            | State::Backoff { .. } => false,
+        };
+        machine.run() > before && is_over && !machine.is_active()
+    }
+
+    pub(super) fn on_work_ended(&mut self, name: &'static str) {
+        let update = self.options.update();
+        match name {
+            INSTALL => {
+                let outcome = self.outcome::<Staged>(INSTALL, &update);
+                let Some(data) = self.options.data.clone() else {
+                    return;
+                };
+                let places = self.slot_places(data);
+                let outbox = self.outbox.clone();
+                tokio::task::spawn_blocking(move || {
+                    let other = boot::look_other(&places);
+                    let event = Event::Installed(outcome, other.clone());
+                    drop(outbox.send(Message::Update(News::Other(other, event))));
+                });
+            }
+            COPY => {
+                let outcome = self.outcome::<Copied>(COPY, &update);
+                self.feed(Event::Copied(outcome));
+            }
+            ESP => {
+                let outcome = self.outcome::<EspReport>(ESP, &update);
+                if let Outcome::Done(report) = &outcome {
+                    for step in &report.steps {
+                        self.hub
+                            .push("atalayad", &format!("boot partition: {step}"));
+                    }
+                }
+                self.feed(Event::Entries(outcome));
+            }
+            PROBE => {
+                let passed = self.assess_probe();
+                self.feed(Event::Probed(passed));
+            }
+            _ => {}
+        }
+    }
+
+    /// What the unit has answered; where it could not, why.
+    fn outcome<T: serde::de::DeserializeOwned>(&mut self, name: &str, update: &Path) -> Outcome<T> {
+        let short = name.strip_prefix("update-").unwrap_or(name);
+        let is_stalled = (self.updates.course.as_mut())
+            .is_some_and(|course| name == INSTALL && std::mem::take(&mut course.stall.is_stalled));
+        if is_stalled {
+            return Outcome::Refused(Refusal {
+                code: "stalled".to_owned(),
+                what: "nothing more of the bundle came for 15 minutes".to_owned(),
+                data: "What runs was not changed.".to_owned(),
+                next: "Check the line to where it comes from and try again: what has arrived is not written twice.".to_owned(),
+            });
+        }
+        match exchange::answer(update, short) {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Refused(Refusal {
+                code: "unit".to_owned(),
+                what: format!(
+                    "{name} ended without an answer: {}",
+                    self.end_of(name, &error)
+                ),
+                data: "What runs was not changed.".to_owned(),
+                next: format!("See: atalaya logs -u {name}"),
+            }),
+        }
+    }
+
+    fn end_of(&self, name: &str, error: &str) -> String {
+        let machine = self.system.unit(name).map(|(_, machine)| machine);
+        match machine.map(|machine| machine.state()) {
+            Some(State::Failed { stage, reason }) => format!("it failed at {stage}: {reason}"),
+            Some(State::Stopped) => "it was stopped".to_owned(),
+            Some(
+                State::Done
+                | State::Waiting
+                | State::Starting(_)
+                | State::Running
+                | State::Stopping { .. }
+                | State::Backoff { .. },
+            ) => error.to_owned(),
+            None => "there is no such unit in this image".to_owned(),
+        }
+    }
+
+    fn assess_probe(&mut self) -> Result<(), Failure> {
+        let voice = self.report.voices.get(PROBE);
+        let line = voice.map(|voice| voice.last()).unwrap_or_default();
+        let is_trial = self.is_on_trial();
+        let course = self.updates.course.as_ref();
+        let before = course.map_or_else(Vec::new, |course| course.skipped.clone());
+        let assessed = probe::parse(&line).and_then(|report| {
+            if is_trial {
+                probe::assess_trial(&report, &before)
+            } else {
+                probe::assess_before(&report)
+            }
+        });
+        match assessed {
+            Ok(passed) => {
+                for alarm in passed.alarms {
+                    self.alarm(alarm);
+                }
+                if let Some(course) = &mut self.updates.course {
+                    course.skipped = passed.skipped;
+                }
+                Ok(())
+            }
+            Err(what) => Err(Failure {
+                what,
+                log: self.last_words("mattermost"),
+            }),
+        }
+    }
+
+    /// Units have limits of their own; a migration has none, as long as it gets anywhere.
+    fn look_at_migration(&mut self) {
+        let now = boottime_ms();
+        let Some(course) = &mut self.updates.course else {
+            return;
+        };
+        let is_due = matches!(course.run.phase, Phase::Starting)
+            && !course.migration.is_looking
+            && now.saturating_sub(course.migration.looked_ms) >= LOOK_EVERY_MS;
+        let Some(data) = self.options.data.clone().filter(|_| is_due) else {
+            return;
+        };
+        course.migration.is_looking = true;
+        course.migration.looked_ms = now;
+        let cpu_us = MIGRATING
+            .iter()
+            .filter_map(|name| self.system.unit(name))
+            .filter_map(|(unit, machine)| {
+                Usage::read(&cgroup_of(&self.options, &unit.name, machine.run())).cpu_us
+            })
+            .sum();
+        let generation = self.options.generation.unwrap_or_default();
+        let outbox = self.outbox.clone();
+        tokio::task::spawn_blocking(move || {
+            let seen = Seen {
+                now_ms: now,
+                written: written(&data.join(format!("gen/{generation}/postgres"))),
+                cpu_us,
+            };
+            drop(outbox.send(Message::Update(News::Seen(seen))));
+        });
+    }
+
+    pub(super) fn on_seen(&mut self, seen: Seen) {
+        let patience_ms = self.options.patience_ms.unwrap_or(PATIENCE_MS);
+        let Some(course) = &mut self.updates.course else {
+            return;
+        };
+        course.migration.is_looking = false;
+        if !matches!(course.run.phase, Phase::Starting) {
+            return;
+        }
+        let is_stuck = match &mut course.migration.watch {
+            Some(watch) => watch.is_stuck(seen, patience_ms),
+            None => {
+                course.migration.watch = Some(Watch::begin(seen));
+                false
+            }
+        };
+        if is_stuck {
+            let waits_for = self.words();
+            let what = format!(
+                "nothing was written and nothing computed for {} while it waited ({waits_for})",
+                atalaya_core::words::limit(patience_ms)
+            );
+            let log = self.last_words("mattermost");
+            self.break_trial(Failure { what, log });
+        }
+    }
+
+    /// One that gets no further is ended: a deadline for lines that are silent for ever.
+    fn look_at_installation(&mut self) {
+        let (now, update) = (boottime_ms(), self.options.update());
+        let Some(course) = &mut self.updates.course else {
+            return;
+        };
+        if !matches!(course.run.phase, Phase::Installing) || course.stall.is_stalled {
+            return;
+        }
+        let (done, fetched) = exchange::progress(&update)
+            .map_or((0, 0), |progress| (progress.done, progress.fetched));
+        match course.stall.seen {
+            Some((before, read, since)) if (before, read) == (done, fetched) => {
+                if now.saturating_sub(since) >= PATIENCE_MS {
+                    course.stall.is_stalled = true;
+                    self.apply(Input::Stop(INSTALL.to_owned()));
+                }
+            }
+            Some(_) | None => course.stall.seen = Some((done, fetched, now)),
+        }
+    }
+
+    /// Old generations go after a while, or when their space is needed.
+    fn look_at_leftovers(&mut self) {
+        let (now, short) = (boottime_ms(), self.room() != "enough");
+        let Some(course) = &mut self.updates.course else {
+            return;
+        };
+        let pause = if short {
+            TIDY_EVERY_MS / 60
+        } else {
+            TIDY_EVERY_MS
+        };
+        let is_due = course.tidied_ms == 0 || now.saturating_sub(course.tidied_ms) >= pause;
+        let Some(data) = self.options.data.clone() else {
+            return;
+        };
+        if !is_due || !matches!(course.run.phase, Phase::Rest) || course.awaited.contains_key(DROP)
+        {
+            return;
+        }
+        course.tidied_ms = now.max(1);
+        let outbox = self.outbox.clone();
+        tokio::task::spawn_blocking(move || {
+            let present = boot::generations(&data);
+            let news = News::Happened(Event::Tidy { present, short });
+            drop(outbox.send(Message::Update(news)));
+        });
+    }
+}
+
+/// How far the database's log is: the newest time at which a file of it changed, and how many there are.
+fn written(postgres: &Path) -> Option<String> {
+    let versions = std::fs::read_dir(postgres).ok()?;
+    let places = versions
+        .flatten()
+        .map(|version| version.path().join("pg_wal"));
+    let files: Vec<PathBuf> = places
+        .filter_map(|place| std::fs::read_dir(place).ok())
+        .flat_map(|entries| entries.flatten().map(|entry| entry.path()))
+        .collect();
+    let times = files.iter().filter_map(|file| {
+        let changed = std::fs::metadata(file).ok()?.modified().ok()?;
+        Some(changed.duration_since(UNIX_EPOCH).ok()?.as_nanos())
+    });
+    Some(format!("{:?} {}", times.max(), files.len()))
+}

@@ -1,0 +1,238 @@
+//! The units that users need, as an update stops and starts them. Which there are follows from their files; when each stops is the graph's
+//! business.
+
+use atalaya_core::machine::{Desired, State};
+use atalaya_core::system::Input;
+use atalaya_core::unit::{DataSource, Unit};
+use atalaya_core::update::machine::{Event, Failure};
+
+use super::super::{Message, Supervisor};
+use super::News;
+use super::boot::is_trial;
+use crate::update::network::{self, Before};
+use crate::upstream::PATH;
+
+/// What is waited for.
+pub(super) enum Wait {
+    /// None of these is active any more.
+    Stop(Vec<String>),
+    /// Users could be let in.
+    Start,
+}
+
+/// The last on the way in, beside those that [`PATH`] names.
+const EDGE: &str = "edge";
+
+/// Whether it uses the generation's data.
+pub(in crate::supervisor) fn uses_generation(unit: &Unit) -> bool {
+    let mounts = unit.sandbox.data.iter().chain(&unit.sandbox.data_read);
+    mounts
+        .into_iter()
+        .any(|mount| matches!(mount.source, DataSource::Generation(_)))
+}
+
+impl Supervisor {
+    /// Those that are up and write, or might, into the data that are copied next.
+    pub(super) fn stop_services(&mut self) {
+        let users = |(unit, machine): (&Unit, &atalaya_core::machine::Machine)| {
+            (uses_generation(unit) && machine.is_active()).then(|| unit.name.clone())
+        };
+        let names: Vec<String> = self.system.units().filter_map(users).collect();
+        for name in &names {
+            self.apply(Input::Stop(name.clone()));
+        }
+        self.keep_system();
+        if let Some(course) = &mut self.updates.course {
+            course.services = Some(Wait::Stop(names));
+        }
+    }
+
+    /// All wanted ones that this boot allows, in the order of the graph.
+    pub(super) fn start_services(&mut self) {
+        let wanted: Vec<String> = (self.system.units())
+            .filter(|(unit, machine)| unit.wanted && machine.desired() == Desired::Down)
+            .map(|(unit, _)| unit.name.clone())
+            .collect();
+        for name in wanted {
+            if self.is_allowed(&name) && !self.is_held_back(&name) {
+                self.apply(Input::Start(name));
+            }
+        }
+        self.keep_system();
+        if let Some(course) = &mut self.updates.course {
+            course.services = Some(Wait::Start);
+        }
+    }
+
+    /// In a boot that has no data only what needs none.
+    fn is_allowed(&self, name: &str) -> bool {
+        if self.options.generation.is_some() {
+            return true;
+        }
+        let is_free = (self.system.unit(name)).is_some_and(|(unit, _)| !uses_generation(unit));
+        let mut required = self.system.graph().requires(name).iter();
+        is_free && required.all(|required| self.is_allowed(required))
+    }
+
+    /// The trial is over: the network, and with it everything that sends.
+    pub(super) fn release_network(&mut self) {
+        if let Err(error) = network::release(&self.options.update()) {
+            self.say("atalayad", &error);
+        }
+        self.start_held();
+    }
+
+    fn start_held(&mut self) {
+        let held: Vec<String> = (self.system.units())
+            .filter(|(unit, machine)| unit.wanted && machine.desired() == Desired::Down)
+            .map(|(unit, _)| unit.name.clone())
+            .collect();
+        for name in held {
+            self.apply(Input::Start(name));
+        }
+        self.keep_system();
+    }
+
+    /// Tells when what is waited for has come, or cannot come any more.
+    pub(super) fn look_at_services(&mut self) {
+        let Some(course) = &self.updates.course else {
+            return;
+        };
+        match &course.services {
+            None => {}
+            Some(Wait::Stop(names)) => {
+                let names = names.clone();
+                self.look_at_stop(&names);
+            }
+            Some(Wait::Start) => self.look_at_start(),
+        }
+    }
+
+    fn look_at_stop(&mut self, names: &[String]) {
+        let active = |name: &&String| {
+            self.system
+                .unit(name)
+                .is_some_and(|(_, machine)| machine.is_active())
+        };
+        let stuck = names
+            .iter()
+            .find(|name| (self.system.unit(name)).is_some_and(|(_, machine)| machine.is_stuck()));
+        if let Some(name) = stuck {
+            let what = format!("{name} cannot be stopped: its processes wait for a device");
+            let failure = Failure {
+                what,
+                log: self.last_words(name),
+            };
+            self.end_wait();
+            self.feed(Event::Stopped(Err(failure)));
+            return;
+        }
+        if names.iter().any(|name| active(&name)) {
+            return;
+        }
+        self.end_wait();
+        let (Some(data), Some(course)) = (self.options.data.clone(), &self.updates.course) else {
+            return;
+        };
+        let before = Before {
+            addresses: self.report.facts.addresses.clone(),
+            skipped: course.skipped.clone(),
+        };
+        let outbox = self.outbox.clone();
+        tokio::task::spawn_blocking(move || {
+            let stopped = match network::keep(&data, &before) {
+                Ok(()) => Ok(network::interfaces()),
+                Err(error) => Err(Failure {
+                    what: format!("the machine's addresses could not be kept: {error}"),
+                    log: Vec::new(),
+                }),
+            };
+            let news = News::Happened(Event::Stopped(stopped));
+            drop(outbox.send(Message::Update(news)));
+        });
+    }
+
+    fn look_at_start(&mut self) {
+        if self.is_on_trial() && self.tell_what_failed() {
+            return;
+        }
+        let is_missing =
+            |name: &&str| (self.system.unit(name)).is_some_and(|(_, machine)| !machine.is_ready());
+        if PATH.iter().chain(&[EDGE]).any(|name| is_missing(&name)) {
+            return;
+        }
+        if self.is_on_trial() {
+            let there = network::interfaces();
+            let before = self.interfaces_before();
+            if let Some(gone) = before.iter().find(|name| !there.contains(name)) {
+                let what = format!(
+                    "the network interface {gone}, which the machine had before, is not there: it would not be reached any more"
+                );
+                self.break_trial(Failure {
+                    what,
+                    log: Vec::new(),
+                });
+                return;
+            }
+        }
+        self.end_wait();
+        self.feed(Event::Ready);
+    }
+
+    /// A unit that was given up ends the trial; told once.
+    pub(super) fn tell_what_failed(&mut self) -> bool {
+        let failed = self
+            .system
+            .units()
+            .find_map(|(unit, machine)| match machine.state() {
+                State::Failed { stage, reason } if unit.wanted => {
+                    let name = unit.name.clone();
+                    Some((name, format!("{} failed at {stage}: {reason}", unit.name)))
+                }
+                State::Failed { .. }
+                | State::Stopped
+                | State::Waiting
+                | State::Starting(_)
+                | State::Running
+                | State::Stopping { .. }
+                | State::Backoff { .. }
+                | State::Done => None,
+            });
+        let Some((name, what)) = failed else {
+            return false;
+        };
+        let log = self.last_words(&name);
+        self.break_trial(Failure { what, log });
+        true
+    }
+
+    pub(super) fn break_trial(&mut self, failure: Failure) {
+        let Some(course) = &mut self.updates.course else {
+            return;
+        };
+        if !std::mem::replace(&mut course.is_broken, true) {
+            course.services = None;
+            self.feed(Event::Broken(failure));
+        }
+    }
+
+    fn end_wait(&mut self) {
+        if let Some(course) = &mut self.updates.course {
+            course.services = None;
+        }
+    }
+
+    /// Nobody has marked this version good yet.
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.updates.course.as_ref().is_some_and(|course| {
+            use atalaya_core::update::machine::Phase;
+            is_trial(&course.mode) && matches!(course.run.phase, Phase::Starting | Phase::Probing)
+        })
+    }
+
+    fn interfaces_before(&self) -> Vec<String> {
+        let course = self.updates.course.as_ref();
+        let candidate = course.and_then(|course| course.record.candidate.as_ref());
+        candidate.map_or_else(Vec::new, |candidate| candidate.interfaces.clone())
+    }
+}

@@ -1,0 +1,87 @@
+//! Whether what a trial waits for still gets anywhere. A migration may take hours; one that neither writes nor computes for a quarter of an hour
+//! will not end. Pure: what was seen comes in with the time.
+
+/// Without progress for so long, a migration has failed, in milliseconds.
+pub const PATIENCE_MS: u64 = 15 * 60 * 1000;
+/// Processor time that counts as work, in microseconds for each minute that has passed: what waits in a loop uses less.
+const WORK_US_PER_MINUTE: u64 = 1_000_000;
+
+/// What was seen at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub now_ms: u64,
+    /// How far the database's log is: it grows with whatever is written.
+    pub written: Option<String>,
+    /// Processor time of the database and the server since they started, in microseconds.
+    pub cpu_us: u64,
+}
+
+/// When there was progress last, and what was seen then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    last: Seen,
+}
+
+impl Watch {
+    pub fn begin(seen: Seen) -> Self {
+        Self { last: seen }
+    }
+
+    /// Whether it is stuck by now.
+    pub fn is_stuck(&mut self, seen: Seen, patience_ms: u64) -> bool {
+        let waited_ms = seen.now_ms.saturating_sub(self.last.now_ms);
+        // One that was started again begins with none.
+        let worked_us = seen.cpu_us.saturating_sub(self.last.cpu_us);
+        let restarted = seen.cpu_us < self.last.cpu_us;
+        let enough_us = (waited_ms / 60_000)
+            .max(1)
+            .saturating_mul(WORK_US_PER_MINUTE);
+        if restarted || seen.written != self.last.written || worked_us >= enough_us {
+            self.last = seen;
+            return false;
+        }
+        waited_ms >= patience_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(minute: u64, written: &str, cpu_ms: u64) -> Seen {
+        Seen {
+            now_ms: minute * 60_000,
+            written: Some(written.to_owned()),
+            cpu_us: cpu_ms * 1000,
+        }
+    }
+
+    #[test]
+    fn what_writes_or_computes_is_never_stuck_and_what_does_neither_is_after_its_time() {
+        let mut writes = Watch::begin(seen(0, "0", 0));
+        let mut computes = writes.clone();
+        let mut idles = writes.clone();
+        for minute in 1..15 {
+            assert!(!writes.is_stuck(seen(minute, &minute.to_string(), 0), PATIENCE_MS));
+            assert!(!computes.is_stuck(seen(minute, "0", minute * 30_000), PATIENCE_MS));
+            assert!(
+                !idles.is_stuck(seen(minute, "0", minute * 50), PATIENCE_MS),
+                "{minute}"
+            );
+        }
+        assert!(!writes.is_stuck(seen(15, "15", 0), PATIENCE_MS));
+        assert!(!computes.is_stuck(seen(15, "0", 15 * 30_000), PATIENCE_MS));
+        assert!(idles.is_stuck(seen(15, "0", 750), PATIENCE_MS));
+        // It had come far before it stopped.
+        assert!(!writes.is_stuck(seen(29, "15", 0), PATIENCE_MS));
+        assert!(writes.is_stuck(seen(30, "15", 0), PATIENCE_MS));
+    }
+
+    #[test]
+    fn a_server_that_was_started_again_is_given_its_time_anew() {
+        let mut watch = Watch::begin(seen(0, "0", 90_000));
+        assert!(!watch.is_stuck(seen(14, "0", 10), PATIENCE_MS));
+        assert!(!watch.is_stuck(seen(28, "0", 20), PATIENCE_MS));
+        assert!(watch.is_stuck(seen(29, "0", 20), PATIENCE_MS));
+    }
+}
