@@ -1,6 +1,7 @@
 //! A unit's request and result: small JSON files, whole or not there.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use atalaya_core::update::task::{self, Outcome};
 use atalaya_sys::durable;
@@ -35,4 +36,29 @@ pub fn write_result<T: Serialize>(
     let text = serde_json::to_vec(outcome).map_err(|error| error.to_string())?;
     durable::write(&path, &text, 0o600, None)
         .map_err(|error| format!("failed to leave the result {}: {error}", path.display()))
+}
+
+/// How far a unit has come, for whoever looks: NAME/progress.json, once a second at most. That it cannot be written ends no work.
+pub struct Progress {
+    file: PathBuf,
+    last: Option<Instant>,
+}
+
+impl Progress {
+    pub fn of(name: &str) -> Self {
+        Self {
+            file: Path::new(task::DIRECTORY).join(name).join("progress.json"),
+            last: None,
+        }
+    }
+
+    pub fn tell<T: Serialize>(&mut self, progress: &T) {
+        if self.last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        if let Ok(text) = serde_json::to_vec(progress) {
+            drop(durable::write(&self.file, &text, 0o600, None));
+        }
+    }
 }

@@ -5,3 +5,4 @@ pub mod drop;
 pub mod esp;
 pub mod exchange;
 pub mod install;
+pub mod tree;
