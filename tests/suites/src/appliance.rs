@@ -112,6 +112,12 @@ impl Appliance {
         self
     }
 
+    /// What it is described as, to start it with something of its own.
+    #[must_use]
+    pub fn machine(&self) -> Machine {
+        self.machine.clone()
+    }
+
     /// Its disk. To be changed only while the machine is off.
     #[must_use]
     pub fn disk(&self) -> PathBuf {

@@ -12,12 +12,13 @@ use serde_json::Value;
 pub struct Place {
     root: PathBuf,
     test_image: PathBuf,
+    next_test_image: PathBuf,
     production_image: PathBuf,
     cache: PathBuf,
 }
 
 impl Place {
-    /// Reads the environment: `ATALAYA_IMAGE` (folder of the test image), `ATALAYA_PRODUCTION_IMAGE`, `ATALAYA_CACHE`.
+    /// Reads the environment: `ATALAYA_IMAGE` (folder of the test image), `ATALAYA_NEXT_IMAGE`, `ATALAYA_PRODUCTION_IMAGE`, `ATALAYA_CACHE`.
     #[must_use]
     pub fn from_environment() -> Place {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -27,6 +28,7 @@ impl Place {
         };
         Place {
             test_image: folder("ATALAYA_IMAGE", "build/image-test"),
+            next_test_image: folder("ATALAYA_NEXT_IMAGE", "build/image-test-0.2.0"),
             production_image: folder("ATALAYA_PRODUCTION_IMAGE", "build/image"),
             cache: folder("ATALAYA_CACHE", "cache"),
             root,
@@ -54,6 +56,12 @@ impl Place {
     /// The image with the agent.
     pub fn test_image(&self) -> anyhow::Result<Image> {
         Image::at(&self.test_image).context("there is no test image: `make test` builds it")
+    }
+
+    /// The same as another version, and its bundle.
+    pub fn next_test_image(&self) -> anyhow::Result<Image> {
+        Image::at(&self.next_test_image)
+            .context("there is no test image of another version: `make test` builds it")
     }
 
     /// The image that is shipped.

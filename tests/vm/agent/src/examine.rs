@@ -3,15 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use atalaya_core::update::format::{self, FILES};
-use atalaya_core::update::record::Record;
+use atalaya_core::update::record::{self, FILES, Record};
 use atalaya_init::disk::scan;
-use atalaya_init::stage1::{cmdline, slots};
+use atalaya_init::stage1::slots;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -28,7 +27,7 @@ pub struct Examined {
     pub record: Option<Record>,
     /// The kernel images on the boot partition.
     pub entries: Vec<BootEntry>,
-    /// Which slot holds each root hash that the entries and the record name.
+    /// Root hashes, and in which slot each is.
     pub slots: BTreeMap<String, String>,
     /// The kernel images on /data whose content is what their name says.
     pub kept: Vec<String>,
@@ -76,24 +75,13 @@ pub fn examine(disk: &str) -> anyhow::Result<Examined> {
     let mounted = Mounted::at("data", &data, "xfs", MsFlags::empty(), "nouuid")?;
     let data = &mounted.0;
     let files = FILES.map(|name| fs::read(data.join("update").join(name)).ok());
-    let chosen = format::choose([files[0].as_deref(), files[1].as_deref()]);
+    let chosen = record::choose([files[0].as_deref(), files[1].as_deref()]);
     let record = chosen.ok().flatten().map(|chosen| chosen.record);
-    let mut wanted: Vec<String> = entries
-        .iter()
-        .filter_map(|entry| entry.root_hash.clone())
-        .collect();
-    if let Some(record) = &record {
-        wanted.push(record.good.image.root_hash.clone());
-        wanted.extend(record.candidate.iter().map(|of| of.image.root_hash.clone()));
-        let kept = record.kept.iter();
-        wanted.extend(kept.map(|kept| kept.installed.image.root_hash.clone()));
-    }
     let mut held = BTreeMap::new();
-    for hash in wanted {
-        let root_hash = cmdline::parse_root_hash(&format!("roothash={hash}"))?;
-        if let Some(slot) = slots::find(std::slice::from_ref(&found), &root_hash, &mut |_| {}) {
-            held.insert(hash, slot.letter.to_string());
-        }
+    for pair in slots::plan_pairs(&found.partitions) {
+        let slot = pair.letter.to_string();
+        let hash = slots::held(&found, &pair).context("failed to read a slot")?;
+        held.extend(hash.map(|hash| (hash, slot)));
     }
     Ok(Examined {
         record,
@@ -152,9 +140,17 @@ impl Drop for Mounted {
 }
 
 fn sha256(path: &Path) -> anyhow::Result<String> {
-    let mut file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
+    let mut file =
+        File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
     let mut hash = Sha256::new();
-    io::copy(&mut file, &mut hash).with_context(|| format!("failed to read {}", path.display()))?;
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut piece);
+        match read.with_context(|| format!("failed to read {}", path.display()))? {
+            0 => break,
+            count => hash.update(&piece[..count]),
+        }
+    }
     Ok(hash
         .finalize()
         .iter()
@@ -167,7 +163,8 @@ fn names(folder: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     match fs::read_dir(folder) {
         Ok(entries) => {
             for entry in entries {
-                let entry = entry.with_context(|| format!("failed to list {}", folder.display()))?;
+                let entry =
+                    entry.with_context(|| format!("failed to list {}", folder.display()))?;
                 let name = entry.file_name().to_string_lossy().into_owned();
                 list.push((name, entry.path()));
             }

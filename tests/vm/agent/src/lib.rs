@@ -6,6 +6,7 @@
 //! what looks at another machine's disk in `examine`.
 
 pub mod calls;
+pub mod examine;
 pub mod mischief;
 
 use serde::{Deserialize, Serialize};

@@ -16,6 +16,8 @@ use anyhow::{Context, bail};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
+use crate::examine::examine;
+
 const MIB: usize = 1 << 20;
 const PAGE: usize = 4096;
 const UNITS: &str = "/sys/fs/cgroup/units";
@@ -31,6 +33,7 @@ pub fn act(words: &[String]) -> anyhow::Result<String> {
         ["clock", seconds] => shift_clock(seconds.parse()?),
         ["freeze", unit] => freeze(unit),
         ["stab", pid] => stab(pid.parse()?),
+        ["examine", disk] => Ok(serde_json::to_string(&examine(disk)?)?),
         ["lay", path, text] => lay(Path::new(path), text),
         ["write", path, text] => {
             // Into a file of the kernel: it must exist, and one write is one order.

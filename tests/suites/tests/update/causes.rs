@@ -1,0 +1,210 @@
+//! Every cause for which a trial fails: each machine begins with the disk on which version 2 is armed, and ends with
+//! version 1, which says why, and with everything that was ever written.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use atalaya_suites::disk::partitions;
+use atalaya_suites::inside::{AGENT, SIGKILL, supervisor};
+use atalaya_suites::story::eventually;
+use atalaya_vm::{Cut, Vm};
+
+use crate::forward::history;
+use crate::{Update, version, version_of};
+
+type Run = fn(&mut Update) -> anyhow::Result<()>;
+
+pub const STEPS: [(&str, Run); 9] = [
+    (
+        "three_silent_deaths_and_the_old_version_is_back",
+        three_silent_deaths,
+    ),
+    ("a_kernel_panic_ends_the_trial", kernel_panic),
+    ("a_hang_ends_the_trial", hang),
+    ("a_dead_init_ends_the_trial", dead_init),
+    ("a_spoiled_root_ends_the_trial", spoiled_root),
+    (
+        "a_kernel_image_that_does_not_load_ends_the_trial",
+        unloadable,
+    ),
+    ("a_supervisor_that_dies_ends_the_trial", dying_supervisor),
+    ("a_unit_that_is_not_ready_ends_the_trial", unit_not_ready),
+    (
+        "a_post_that_does_not_go_through_ends_the_trial",
+        failing_probe,
+    ),
+];
+
+/// Three boots of the new version and one of the old one.
+const TRIALS: u32 = 4;
+const TRIAL: Duration = Duration::from_secs(240);
+const ENTRY: &str = "atalaya_000002";
+
+/// How the boot partition says how often version 2 may be tried.
+#[derive(Clone, Copy, PartialEq)]
+enum Tries {
+    Three,
+    /// Two have been used up.
+    Last,
+}
+
+/// A machine at the moment of its restart into version 2.
+fn armed(of: &Update, tries: Tries) -> anyhow::Result<Vm> {
+    show_armed(of, tries)?;
+    of.boot(of.crash()?.disk())
+}
+
+fn show_armed(of: &Update, tries: Tries) -> anyhow::Result<()> {
+    let crash = of.crash()?;
+    let armed = of.marks.armed;
+    crash.show(&Cut {
+        position: armed,
+        durable: armed,
+        kept: Vec::new(),
+    })?;
+    if tries == Tries::Last {
+        mtools(of, "mren", &[&entry("+3"), &entry("+1-2")])?;
+    }
+    Ok(())
+}
+
+fn entry(counter: &str) -> String {
+    format!("::/EFI/Linux/{ENTRY}{counter}.efi")
+}
+
+/// A tool that changes a FAT file system, on the boot partition of the disk that is shown.
+fn mtools(of: &Update, tool: &str, words: &[&str]) -> anyhow::Result<()> {
+    let table = partitions(&of.base)?;
+    let esp = table.first().context("the disk has no partitions")?;
+    let mut command = of.place.tools()?.command(tool)?;
+    of.crash()?.edit(esp.start, esp.length, |part| {
+        command.arg("-i").arg(part).args(words);
+        let output = command
+            .output()
+            .with_context(|| format!("failed to run {tool}"))?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{tool} {words:?}: {said}");
+        Ok(())
+    })
+}
+
+/// Waits until version 2 has come up so far that it can be harmed.
+fn wait_trial(of: &Update, vm: &Vm) -> anyhow::Result<()> {
+    let two = version_of(&of.two)?.to_owned();
+    vm.wait_status("the trial to begin", TRIAL, |state| version(state) == two)?;
+    vm.agent()?.wait_ready(TRIAL)?;
+    let state = vm.status().snapshot();
+    ensure!(!state.admit, "users were admitted before anything was done");
+    Ok(())
+}
+
+/// Version 1 serves, nothing is lost, and it says why.
+fn check_back(of: &Update, vm: &Vm, why: &str) -> anyhow::Result<()> {
+    let client = of.wait_version(vm, &of.one, TRIALS)?;
+    of.check_kept(&client)?;
+    vm.agent()?.wait_ready(TRIAL)?;
+    let last = history(vm)?;
+    let what = last["reason"]["what"].as_str().unwrap_or_default();
+    ensure!(
+        last["outcome"] == "rolled_back" && what.contains(why),
+        "the history ends with {last}; {why:?} was expected"
+    );
+    Ok(())
+}
+
+fn mischief(vm: &Vm, words: &[&str]) -> anyhow::Result<()> {
+    let argv: Vec<&str> = std::iter::once(AGENT)
+        .chain(words.iter().copied())
+        .collect();
+    Ok(vm.agent()?.launch(&argv)?)
+}
+
+fn three_silent_deaths(of: &mut Update) -> anyhow::Result<()> {
+    let vm = armed(of, Tries::Three)?;
+    for _ in 0..3 {
+        wait_trial(of, &vm)?;
+        let mark = vm.qmp().mark();
+        vm.press_reset()?;
+        vm.wait_reset("the reset", mark, TRIAL)?;
+    }
+    check_back(of, &vm, "")
+}
+
+fn kernel_panic(of: &mut Update) -> anyhow::Result<()> {
+    let vm = armed(of, Tries::Last)?;
+    wait_trial(of, &vm)?;
+    mischief(&vm, &["write", "/proc/sysrq-trigger", "c"])?;
+    check_back(of, &vm, "")
+}
+
+fn hang(of: &mut Update) -> anyhow::Result<()> {
+    let vm = armed(of, Tries::Last)?;
+    wait_trial(of, &vm)?;
+    mischief(
+        &vm,
+        &["write", "/sys/fs/cgroup/atalaya.init/cgroup.freeze", "1"],
+    )?;
+    check_back(of, &vm, "")
+}
+
+fn dead_init(of: &mut Update) -> anyhow::Result<()> {
+    let vm = armed(of, Tries::Last)?;
+    wait_trial(of, &vm)?;
+    mischief(&vm, &["stab", "1"])?;
+    check_back(of, &vm, "")
+}
+
+/// The data of slot b, behind its superblock and tree, which are as they should be.
+fn spoiled_root(of: &mut Update) -> anyhow::Result<()> {
+    show_armed(of, Tries::Last)?;
+    let table = partitions(&of.base)?;
+    let root = table.get(3).context("the disk has no second slot")?;
+    of.crash()?.zero(root.start, 64 << 20)?;
+    let vm = of.boot(of.crash()?.disk())?;
+    check_back(of, &vm, "")
+}
+
+fn unloadable(of: &mut Update) -> anyhow::Result<()> {
+    show_armed(of, Tries::Last)?;
+    let short = of.appliance.directory().join("short.efi");
+    let whole = std::fs::read(of.two.file("atalaya.efi")?)?;
+    std::io::Write::write_all(
+        &mut std::fs::File::create(&short)?,
+        &whole[..whole.len() / 2],
+    )?;
+    let short = short.to_str().context("the folder's name is no text")?;
+    mtools(of, "mcopy", &["-o", short, &entry("+1-2")])?;
+    let vm = of.boot(of.crash()?.disk())?;
+    check_back(of, &vm, "")
+}
+
+fn dying_supervisor(of: &mut Update) -> anyhow::Result<()> {
+    let vm = armed(of, Tries::Three)?;
+    wait_trial(of, &vm)?;
+    let mark = vm.qmp().mark();
+    for _ in 0..5 {
+        let old = supervisor(&vm)?;
+        vm.agent()?.kill(old, SIGKILL)?;
+        eventually("another atalayad, or the end", TRIAL, || {
+            let over = vm.qmp().wait_event("RESET", mark, Duration::ZERO).is_some();
+            let other = supervisor(&vm).is_ok_and(|pid| pid != old);
+            Ok((over || other).then_some(()))
+        })?;
+    }
+    check_back(of, &vm, "")
+}
+
+fn unit_not_ready(of: &mut Update) -> anyhow::Result<()> {
+    let vm = armed(of, Tries::Three)?;
+    wait_trial(of, &vm)?;
+    mischief(&vm, &["freeze", "mattermost"])?;
+    check_back(of, &vm, "mattermost")
+}
+
+fn failing_probe(of: &mut Update) -> anyhow::Result<()> {
+    let vm = armed(of, Tries::Three)?;
+    wait_trial(of, &vm)?;
+    let file = "/data/gen/2/mattermost/files/standin-faults";
+    mischief(&vm, &["lay", file, "lose-post"])?;
+    check_back(of, &vm, "")
+}

@@ -1,0 +1,173 @@
+//! Updates of a whole machine: forward, back on demand, back by itself for every cause there is, and power cuts at any
+//! moment of it. The first way forward is recorded; every later machine begins with the disk as it was at some moment of
+//! that recording, so nothing is installed twice.
+
+mod causes;
+mod cuts;
+mod forward;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use atalaya_suites::appliance::{
+    ADMINISTRATOR, Appliance, BOOT, FIRST_BOOT, PASSWORD, POWER_OFF, wait_served,
+};
+use atalaya_suites::client::Client;
+use atalaya_suites::disk::copy_grown;
+use atalaya_suites::place::{Image, Place};
+use atalaya_suites::story::{self, Step};
+use atalaya_vm::{CrashDisk, Disk, Snapshot, Vm};
+
+const GIB: u64 = 1 << 30;
+const DISK: u64 = 12;
+
+/// What the steps share.
+pub struct Update {
+    place: Place,
+    one: Image,
+    two: Image,
+    appliance: Appliance,
+    /// The disk of version 1 with a post, switched off; nobody writes to it.
+    base: PathBuf,
+    kept: Kept,
+    marks: Marks,
+    /// There once the way forward was recorded.
+    crash: Option<CrashDisk>,
+}
+
+/// What must be there whatever happens to an update.
+pub struct Kept {
+    channel: String,
+    message: String,
+    file: String,
+    content: Vec<u8>,
+}
+
+/// How many writes the recording holds at each moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Marks {
+    installing: usize,
+    armed: usize,
+    opened: usize,
+    going_back: usize,
+    back: usize,
+}
+
+fn main() -> ExitCode {
+    let step = |name, run: fn(&mut Update) -> anyhow::Result<()>| Step { name, run };
+    let mut steps = vec![
+        step(
+            "one_command_moves_everything_forward_and_a_rollback_back",
+            forward::one_command_moves_everything_forward_and_a_rollback_back,
+        ),
+        step(
+            "any_power_cut_leaves_something_that_boots",
+            cuts::any_power_cut_leaves_something_that_boots,
+        ),
+        step(
+            "after_a_power_cut_the_page_is_served_and_the_post_is_there",
+            cuts::after_a_power_cut_the_page_is_served_and_the_post_is_there,
+        ),
+    ];
+    steps.extend(causes::STEPS.map(|(name, run)| step(name, run)));
+    story::run("update", begin, &steps)
+}
+
+fn begin() -> anyhow::Result<Update> {
+    let place = Place::from_environment();
+    let one = place.test_image()?;
+    let two = place.next_test_image()?;
+    two.file("atalaya.bundle")?;
+    let appliance = Appliance::new(&place, &one, DISK, true)?
+        .seeded()?
+        // The bundle is fetched from this host.
+        .change(|machine| machine.isolated(false));
+    let vm = appliance.start()?;
+    let state = wait_served(&vm, FIRST_BOOT)?;
+    let client = log_in(&appliance, &state)?;
+    let channel = client.make_channel("update")?;
+    let content: Vec<u8> = (0..300_000_u32)
+        .map(|number| (number % 241) as u8)
+        .collect();
+    let file = client.upload(&channel, "bytes.bin", &content)?;
+    let kept = Kept {
+        message: "written before any update".to_owned(),
+        channel,
+        file,
+        content,
+    };
+    client.make_post(&kept.channel, &kept.message, &[&kept.file])?;
+    switch_off(&vm)?;
+    let base = appliance.directory().join("base.raw");
+    copy_grown(&appliance.disk(), &base, DISK * GIB)?;
+    Ok(Update {
+        place,
+        one,
+        two,
+        appliance,
+        base,
+        kept,
+        marks: Marks::default(),
+        crash: None,
+    })
+}
+
+fn log_in(appliance: &Appliance, state: &Snapshot) -> anyhow::Result<Client> {
+    let mut client = appliance.client(state)?;
+    client.log_in(ADMINISTRATOR, PASSWORD)?;
+    Ok(client)
+}
+
+fn switch_off(vm: &Vm) -> anyhow::Result<()> {
+    vm.press_power_button()?;
+    let exit = vm.wait_exit("the machine to switch itself off", POWER_OFF)?;
+    ensure!(exit.success(), "QEMU ended with {exit}");
+    Ok(())
+}
+
+/// The version that a booted machine reports.
+fn version(state: &Snapshot) -> &str {
+    state.boot.as_ref().map_or("none", |boot| &boot.version)
+}
+
+fn version_of(image: &Image) -> anyhow::Result<&str> {
+    let version = image.manifest()["release"]["version"].as_str();
+    version.context("the image's manifest has no version")
+}
+
+impl Update {
+    /// What was written before the update is there, text and file.
+    fn check_kept(&self, client: &Client) -> anyhow::Result<()> {
+        let messages = client.messages(&self.kept.channel)?;
+        ensure!(
+            messages.contains(&self.kept.message),
+            "the post is gone; there are {messages:?}"
+        );
+        let content = client.download(&self.kept.file)?;
+        ensure!(content == self.kept.content, "the file has changed");
+        Ok(())
+    }
+
+    fn crash(&self) -> anyhow::Result<&CrashDisk> {
+        let crash = self.crash.as_ref();
+        crash.context("nothing was recorded: the step before this one has to run")
+    }
+
+    /// A machine with the tests' ports that boots this disk.
+    fn boot(&self, disk: Disk) -> anyhow::Result<Vm> {
+        let appliance = &self.appliance;
+        Ok(appliance.machine().boot_disk(disk).watchdog(true).start()?)
+    }
+
+    /// Waits until this version, and no other, admits users; gives a client that is logged in.
+    fn wait_version(&self, vm: &Vm, image: &Image, times: u32) -> anyhow::Result<Client> {
+        let wanted = version_of(image)?;
+        let state = vm.wait_status(
+            &format!("version {wanted} to admit users"),
+            BOOT * times,
+            |state| version(state) == wanted && atalaya_suites::appliance::served(state),
+        )?;
+        log_in(&self.appliance, &state)
+    }
+}
