@@ -324,11 +324,20 @@ fn assess_stranger(mut record: Record, facts: &Facts) -> Plan {
     let running = &facts.running;
     let is_reinstalled = facts.other.lacks(&record.good.image.root_hash) && !facts.counted;
     if !is_reinstalled {
-        return stranded(format!(
-            "version {} was started, but the data belong to version {}. Nothing was started on the data and nothing was changed. Restart and \
-             choose version {1} in the boot menu",
+        let why = format!(
+            "version {} was started, but the data belong to version {}. Nothing was started on the data and nothing was changed. Restart to have \
+             version {1}; if this one comes again, choose the other in the boot menu",
             running.version, record.good.image.version
-        ));
+        );
+        let mode = Mode::Stranded {
+            why,
+            previous: false,
+            heals: facts.other.holds(&record.good.image.root_hash),
+        };
+        return Plan {
+            mode,
+            ..stranded(String::new())
+        };
     }
     if running.epoch < record.epoch_floor {
         return stranded(format!(

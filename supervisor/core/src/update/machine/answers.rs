@@ -157,6 +157,10 @@ impl Course {
     pub(super) fn unrecorded(&mut self, why: &str) {
         let what = format!("the update record could not be written: {why}");
         match self.run.phase {
+            Phase::Closing | Phase::Copying if self.record.is_between() => {
+                self.alarm(what);
+                self.go(Phase::Leaving);
+            }
             Phase::Rest
             | Phase::Installing
             | Phase::Baseline
@@ -166,7 +170,6 @@ impl Course {
             | Phase::Finding
             | Phase::Healing
             | Phase::Returning => {
-                // Nothing is armed, so the running version goes on, whatever the record says.
                 self.reopen();
                 self.alarm(what);
                 self.rest();
@@ -175,7 +178,7 @@ impl Course {
                 self.alarm(what);
                 self.go(Phase::TakingBack);
             }
-            // The boot partition may hold the new version's entry, or the record may say that it was opened: only a boot tells.
+            // The record may say that it was opened; where it says `Armed`, nobody may be served. Only a boot tells.
             Phase::Arming | Phase::Blessing => {
                 self.alarm(what);
                 self.go(Phase::Leaving);

@@ -32,9 +32,12 @@ impl Course {
         }
     }
 
+    /// Before everything that is done in this step, whatever asks for it.
     pub fn write(&mut self) {
         let record = Box::new(self.record.clone());
-        self.effects.push(Effect::WriteRecord(record));
+        let is_record = |effect: &Effect| matches!(effect, Effect::WriteRecord(_));
+        let written = self.effects.iter().take_while(|e| is_record(e)).count();
+        self.effects.insert(written, Effect::WriteRecord(record));
     }
 
     pub fn act(&mut self, effect: Effect) {

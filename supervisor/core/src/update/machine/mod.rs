@@ -14,9 +14,9 @@
 //! booted where to begin ([`boot`]). A restart of atalayad loses neither: the driver keeps the [`Run`] in /run, and [`resume`] goes on with it.
 //!
 //! What the driver promises. Effects are carried out in their order. `WriteRecord` comes first in a list, and is durable before anything else is
-//! done; if it fails, the rest of the list is dropped, the run stays as it was, the record is as it was last written, and [`Event::Unrecorded`]
-//! follows. Then the run is kept, then the other effects follow. Of each unit one run at a time: what is started while an earlier run has not
-//! ended waits for that, and only the last start is answered.
+//! done. If it fails, the rest of the list is dropped, the run stays as it was, the record is read again from the disk, which may have it all the
+//! same, and [`Event::Unrecorded`] follows. Then the run is kept, then the other effects follow. Of each unit one run at a time: what is started
+//! while an earlier run has not ended waits for that, and only the last start is answered.
 
 mod answers;
 mod asks;
