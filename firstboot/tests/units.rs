@@ -61,7 +61,7 @@ fn first_boot_goes_in_this_order() {
     }
 }
 
-/// Only `seed` sees /data as a whole; nobody but Mattermost's own user sees the accounts' secrets.
+/// Nobody but Mattermost's own user sees the accounts' secrets.
 #[test]
 fn nobody_gets_more_than_needed() {
     let units = units();
@@ -111,7 +111,16 @@ fn every_unit_is_limited_and_nobody_is_privileged() {
         assert_eq!(limits.memory_oom_group, name != "postgres", "{name}");
         let locks = ["postgres", "initdb"].contains(&name.as_str());
         assert_eq!(unit.sandbox.machine_ipc, locks, "{name}");
-        let root = ["udevd", "udev-trigger", "seed"].contains(&name.as_str());
+        let root = [
+            "udevd",
+            "udev-trigger",
+            "seed",
+            "update-copy",
+            "update-drop",
+            "update-esp",
+            "update-install",
+        ]
+        .contains(&name.as_str());
         assert_eq!(unit.user == "root", root, "{name}");
     }
 }
