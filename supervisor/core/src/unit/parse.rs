@@ -213,6 +213,16 @@ data = [{ source = "gen:postgres", path = "/var/lib/postgresql", create = true }
                 "not a place on /data",
             ),
             (
+                "[sandbox]\ndata = [{ source = \"data:.\", path = \"/x\" }]\n",
+                5,
+                "not a place on /data",
+            ),
+            (
+                "[sandbox]\ndata = [{ source = \"gen:./x\", path = \"/x\" }]\n",
+                5,
+                "not a place on /data",
+            ),
+            (
                 "[sandbox]\nexec_paths = [\"/x\"]\n",
                 5,
                 "sandbox.exec_paths",

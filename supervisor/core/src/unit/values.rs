@@ -123,7 +123,7 @@ impl fmt::Display for MemoryMax {
 /// Where on /data a mount comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataSource {
-    /// "gen:X": X of the generation that is in use.
+    /// "gen:X": X of the generation that is in use; "gen:.": all of it.
     Generation(String),
     /// "data:X": /data/X.
     Data(String),
@@ -133,9 +133,14 @@ impl FromStr for DataSource {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let refused = || {
-            format!("{text:?} is not a place on /data: allowed are \"gen:PATH\" and \"data:PATH\"")
+            format!(
+                "{text:?} is not a place on /data: allowed are \"gen:PATH\", \"gen:.\" and \"data:PATH\""
+            )
         };
         let (kind, path) = text.split_once(':').ok_or_else(refused)?;
+        if text == "gen:." {
+            return Ok(Self::Generation(".".to_owned()));
+        }
         if path.is_empty() || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(refused());
         }
