@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::drain::Drain;
+
 /// The way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
@@ -21,6 +23,8 @@ pub struct Client {
     pub tls: &'static str,
     /// It was given a certificate that browsers trust without being told to.
     pub trusted: bool,
+    /// The end of the process waits for it.
+    pub drain: Drain,
     pub _place: Place,
     /// Its place among the connections of one client; none for those that are not counted.
     pub _share: Option<crate::guard::per_client::Place>,

@@ -129,7 +129,7 @@ mod tests {
             };
             let redirect = Redirect::new(current.clone(), Arc::clone(&certificates), challenges);
             let redirect = Arc::new(redirect);
-            let proxy = Proxy::new(current, log, metrics, admission, redirect, drain, own);
+            let proxy = Proxy::new(current, log, metrics, admission, redirect, own);
             let running = Self {
                 context,
                 proxy: Arc::new(proxy),
@@ -148,6 +148,7 @@ mod tests {
                 door: Door::Public,
                 tls: "",
                 trusted: false,
+                drain: self.context.drain.clone(),
                 _place: self.context.connections.take(10).unwrap(),
                 _share: None,
             };

@@ -30,6 +30,7 @@ mod socket;
 pub mod tls;
 mod upstream;
 mod watch;
+mod workers;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -60,6 +61,7 @@ use crate::settings::{Secrets, Settings};
 use crate::tls::acme::Orders;
 use crate::tls::certificates::Certificates;
 use crate::tls::challenges::Challenges;
+use crate::workers::Workers;
 
 /// How often the certificates' age is looked at. Often, because the clock may be set by years soon after the first start.
 const RENEWAL_CHECK: Duration = Duration::from_secs(60);
@@ -134,7 +136,7 @@ async fn serve(
         settings: current.clone(),
         log: log.clone(),
         metrics: Arc::clone(&metrics),
-        drain: drain.clone(),
+        drain,
         connections: Connections::default(),
         clients: PerClient::default(),
         serving: Arc::clone(certificates.serving()),
@@ -198,9 +200,9 @@ async fn serve(
         metrics,
         admission.clone(),
         Arc::clone(&redirect),
-        drain,
         own,
     ));
+    let workers = Arc::new(Workers::start(&proxy).map_err(thread)?);
     let serving = certificates.serving();
     let tls = server::tls(Arc::clone(serving) as _)?;
     // Whatever of these ends before it is told to, the process is of no use without it, and the supervisor starts another.
@@ -215,7 +217,12 @@ async fn serve(
         ));
     }
     parts.spawn(Arc::clone(&proxy).tend());
-    parts.spawn(server::serve_https(context.clone(), https, tls, proxy));
+    parts.spawn(server::serve_https(
+        context.clone(),
+        https,
+        tls,
+        Arc::clone(&workers),
+    ));
     parts.spawn(server::serve_http(context, http, redirect));
     parts.spawn(log_admission(admission, log.clone()));
     parts.spawn(reload.run(changes, signals.hang_up));
@@ -233,7 +240,7 @@ async fn serve(
         tell_supervisor(&[NotifyState::Ready], log);
     }
     if let Some(limit) = sd_notify::watchdog_enabled() {
-        parts.spawn(show_life(limit, log.clone()));
+        parts.spawn(show_life(limit, Arc::clone(&workers), log.clone()));
     }
     let life = Life {
         terminate: signals.terminate,
@@ -277,12 +284,13 @@ async fn renew(certificates: Arc<Certificates>) {
     }
 }
 
-/// Tells the supervisor that this runtime still gets round to its work, twice in the time after which it would be taken for
-/// stuck. A supervisor that does not read must not hold up the runtime.
-async fn show_life(limit: Duration, log: Log) {
+/// Tells the supervisor that all threads still get round to their work, twice in the time after which the edge would be taken for stuck. A
+/// supervisor that does not read must not hold up the runtime.
+async fn show_life(limit: Duration, workers: Arc<Workers>, log: Log) {
     let mut beat = tokio::time::interval(limit / 2);
     loop {
         beat.tick().await;
+        workers.answer().await;
         let log = log.clone();
         let told = move || tell_supervisor(&[NotifyState::Watchdog], &log);
         drop(tokio::task::spawn_blocking(told).await);

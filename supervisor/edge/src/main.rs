@@ -21,8 +21,9 @@ fn main() -> anyhow::Result<()> {
         secrets: std::env::var_os("CREDENTIALS_DIRECTORY")
             .map(|directory| PathBuf::from(directory).join("edge-secrets.toml")),
     };
+    // Users are served by threads of their own (`workers`); this one does the rest.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .context("failed to start the runtime")?;

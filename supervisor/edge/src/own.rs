@@ -18,6 +18,7 @@ const PREFIX: &str = "/_atalaya/";
 const METRICS: &str = "/_atalaya/metrics";
 
 /// Where the figures come from that are states elsewhere.
+#[derive(Clone)]
 pub struct Own {
     pub connections: Connections,
     pub admission: watch::Receiver<Admission>,

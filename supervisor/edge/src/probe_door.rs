@@ -97,6 +97,7 @@ pub async fn serve(
             door: Door::Probe,
             tls: "",
             trusted: false,
+            drain: context.drain.clone(),
             _place: place,
             _share: None,
         };

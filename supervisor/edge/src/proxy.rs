@@ -22,7 +22,6 @@ use self::carrying::{Socket, must_leave};
 use crate::admission::{Admission, RefusedLogin};
 use crate::body::{Answer, Outgoing, Passing};
 use crate::connections::{Client, Door};
-use crate::drain::Drain;
 use crate::forward::{self, Refusal};
 use crate::guard::login::Logins;
 use crate::guard::{address, allow, refusal};
@@ -55,10 +54,9 @@ pub struct Proxy {
     admission: watch::Receiver<Admission>,
     upstream: Upstream<Outgoing>,
     redirect: Arc<Redirect>,
-    drain: Drain,
     own: Own,
     logins: Logins,
-    ids: AtomicU64,
+    ids: Arc<AtomicU64>,
 }
 
 /// What follows from the settings, worked out once for all requests under them.
@@ -83,7 +81,6 @@ impl Proxy {
         metrics: Arc<Metrics>,
         admission: watch::Receiver<Admission>,
         redirect: Arc<Redirect>,
-        drain: Drain,
         own: Own,
     ) -> Self {
         let now = settings.load();
@@ -95,11 +92,26 @@ impl Proxy {
             metrics,
             admission,
             redirect,
-            drain,
             own,
             logins: Logins::default(),
             // Two runs may serve at once, and their ids must differ.
-            ids: AtomicU64::new(u64::from(std::process::id()) << 24),
+            ids: Arc::new(AtomicU64::new(u64::from(std::process::id()) << 24)),
+        }
+    }
+
+    /// The same for another thread: only connections to Mattermost are not shared.
+    pub fn twin(&self) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            rules: ArcSwap::new(self.rules.load_full()),
+            log: self.log.clone(),
+            metrics: Arc::clone(&self.metrics),
+            admission: self.admission.clone(),
+            upstream: self.upstream.twin(),
+            redirect: Arc::clone(&self.redirect),
+            own: self.own.clone(),
+            logins: self.logins.clone(),
+            ids: Arc::clone(&self.ids),
         }
     }
 
@@ -177,9 +189,12 @@ impl Proxy {
                 let id = id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
                 record.answer(response.status(), id.as_ref());
                 let open = self.metrics.socket_opened();
-                let held = (Arc::clone(client), open, self.drain.clone());
+                let held = (Arc::clone(client), open);
                 let is_user = client.door == Door::Public;
-                let leave = must_leave(self.drain.clone(), is_user.then(|| self.admission.clone()));
+                let leave = must_leave(
+                    client.drain.clone(),
+                    is_user.then(|| self.admission.clone()),
+                );
                 tokio::spawn(socket.begin::<IO>(record, leave, held));
                 response.map(|()| Answer::own(Bytes::new(), None))
             }

@@ -32,6 +32,7 @@ use crate::reload::Current;
 use crate::settings::Limits;
 use crate::tls::challenges::ACME_TLS;
 use crate::tls::serving::{Serving, Source};
+use crate::workers::Workers;
 
 /// HTTP/2: requests at once on one connection, and bytes a client may send ahead on one stream and on all of them.
 const MAX_STREAMS: u32 = 128;
@@ -171,17 +172,17 @@ pub async fn serve_https(
     mut context: Context,
     listener: TcpListener,
     tls: TlsAcceptor,
-    proxy: Arc<Proxy>,
+    workers: Arc<Workers>,
 ) {
     while let Some(guest) = context.next(&listener).await {
-        let (tls, proxy, mut context) = (tls.clone(), Arc::clone(&proxy), context.clone());
-        tokio::spawn(async move {
-            let Guest {
-                mut stream,
-                address,
-                place,
-                limits,
-            } = guest;
+        let Guest {
+            stream,
+            address,
+            place,
+            limits,
+        } = guest;
+        let (tls, mut context) = (tls.clone(), context.clone());
+        let served = workers.serve(stream, async move |mut stream, proxy| {
             let Some((address, share)) = context.identify(&mut stream, address).await else {
                 return;
             };
@@ -190,11 +191,14 @@ pub async fn serve_https(
                 door: Door::Public,
                 tls: "",
                 trusted: false,
+                drain: context.drain.clone(),
                 _place: place,
                 _share: share,
             };
             serve_tls(context, &limits, client, stream, tls, proxy).await;
         });
+        // Nothing can be said to a client whose connection cannot be watched.
+        served.ok();
     }
 }
 

@@ -86,6 +86,11 @@ where
         }
     }
 
+    /// The same address, with connections of its own.
+    pub fn twin(&self) -> Self {
+        Self::new(self.address)
+    }
+
     /// Sends the request and waits for the head of the answer. A kept connection that turns out to be closed before the request was sent is
     /// passed over; one that closes afterwards is an error, because Mattermost may have acted already.
     pub async fn ask(&self, mut request: Request<B>) -> Result<Reply<B>, AskError> {
