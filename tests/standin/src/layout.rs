@@ -17,6 +17,9 @@ pub struct Identity {
     /// The highest migration of the release; who builds an image reads it.
     #[serde(default)]
     pub schema: i64,
+    /// What this release gets wrong, for tests of an update to a broken one.
+    #[serde(default)]
+    pub faults: String,
 }
 
 impl Default for Identity {
@@ -41,6 +44,7 @@ impl Identity {
             build_date: "2026-11-22".to_owned(),
             build_hash: hash,
             schema: 0,
+            faults: String::new(),
         }
     }
 }

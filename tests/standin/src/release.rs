@@ -72,11 +72,12 @@ fn read(path: &Path) -> Result<Vec<u8>, ReleaseError> {
 /// One thing in the tarball: path below `mattermost/`, mode, bytes (none for a folder).
 type Item = (String, u32, Option<Vec<u8>>);
 
-/// Writes the tarball with the programs of `bin_dir`.
+/// Writes the tarball with the programs of `bin_dir`. A release with faults has them wherever it runs.
 pub fn write(
     bin_dir: &Path,
     version: &str,
     migrations: Vec<ExtraMigration>,
+    faults: &str,
     out: &Path,
 ) -> Result<(), ReleaseError> {
     let good = version.split('.').count() == 3
@@ -92,7 +93,11 @@ pub fn write(
         .chain(migrations.iter().filter_map(ExtraMigration::version))
         .max()
         .unwrap_or_default();
-    let mut items = contents(version, schema);
+    let mut items = contents(Identity {
+        schema,
+        faults: faults.to_owned(),
+        ..Identity::new(version)
+    });
     for program in ["mattermost", "mmctl"] {
         let bytes = read(&bin_dir.join(program))?;
         items.push((format!("bin/{program}"), 0o755, Some(bytes)));
@@ -158,11 +163,7 @@ fn add<W: Write>(
 }
 
 /// Everything but the programs. Paths that end in `/` are empty folders.
-fn contents(version: &str, schema: i64) -> Vec<Item> {
-    let identity = Identity {
-        schema,
-        ..Identity::new(version)
-    };
+fn contents(identity: Identity) -> Vec<Item> {
     let identity = serde_json::to_string_pretty(&identity).unwrap_or_default();
     let config = serde_json::to_string_pretty(&crate::config::defaults()).unwrap_or_default();
     let mut items: Vec<Item> = vec![
@@ -224,7 +225,7 @@ mod tests {
                 file: "000900_more.sql".to_owned(),
                 sql: b"SELECT 1".to_vec(),
             };
-            write(&folder, "12.0.1", vec![extra], &out).unwrap();
+            write(&folder, "12.0.1", vec![extra], "lose-post", &out).unwrap();
             std::fs::read(out).unwrap()
         };
         let first = tarball("a.tar.gz");
@@ -237,7 +238,7 @@ mod tests {
             let name = entry.path().unwrap().display().to_string();
             if name == "mattermost/STANDIN" {
                 let said: Identity = serde_json::from_reader(&mut entry).unwrap();
-                assert_eq!(said.schema, 900);
+                assert_eq!((said.schema, said.faults.as_str()), (900, "lose-post"));
             }
             names.push(name);
         }
@@ -252,7 +253,7 @@ mod tests {
         ] {
             assert!(names.iter().any(|n| n == wanted), "{wanted} in {names:?}");
         }
-        assert!(write(&folder, "eleven", Vec::new(), &folder.join("c")).is_err());
+        assert!(write(&folder, "eleven", Vec::new(), "", &folder.join("c")).is_err());
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

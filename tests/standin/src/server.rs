@@ -146,7 +146,8 @@ pub async fn run(config_option: Option<String>) -> Result<(), ServerError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Signals)?;
     let identity = layout::identity();
     log_start(&identity);
-    let fault_words = std::env::var("MM_STANDIN_FAULTS").unwrap_or_default();
+    let told = std::env::var("MM_STANDIN_FAULTS").unwrap_or_default();
+    let fault_words = format!("{told} {}", identity.faults);
     let source = config_source(config_option);
     let app = tokio::select! {
         app = prepare(&source, identity, &fault_words) => app?,

@@ -1,6 +1,7 @@
 //! Packs the stand-in's programs as a tarball laid out like the Mattermost release.
 #![allow(clippy::print_stdout, reason = "says what it wrote")]
 
+use atalaya_standin::faults::Faults;
 use atalaya_standin::release;
 use clap::Parser;
 use std::path::PathBuf;
@@ -21,10 +22,19 @@ struct Arguments {
     /// A further migration, NNNNNN_name.sql, for a made-up newer schema; may be repeated
     #[arg(long)]
     migration: Vec<PathBuf>,
+    /// What the release gets wrong; may be repeated
+    #[arg(long)]
+    fault: Vec<String>,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let Some(word) = Faults::new(&arguments.fault.join(" "), None)
+        .unknown()
+        .first()
+    {
+        anyhow::bail!("there is no fault {word}; nothing was written; README.md lists them");
+    }
     let migrations = arguments
         .migration
         .iter()
@@ -34,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         &arguments.bin_dir,
         &arguments.version,
         migrations,
+        &arguments.fault.join(" "),
         &arguments.out,
     )?;
     println!(

@@ -69,7 +69,7 @@ impl Machine {
             .parent()
             .unwrap();
         let tarball = self.path("release.tar.gz");
-        release::write(programs, version, extra, &tarball).unwrap();
+        release::write(programs, version, extra, "", &tarball).unwrap();
         std::fs::remove_dir_all(self.path("mattermost")).ok();
         let done = Command::new("tar")
             .arg("-xzf")
