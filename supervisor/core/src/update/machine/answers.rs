@@ -193,8 +193,13 @@ impl Course {
             Phase::Disarming
             | Phase::Leaving
             | Phase::GivingUp
-            | Phase::TakingBack
             | Phase::Stranded => self.act(Effect::Tell(Notice::Alarm(what))),
+            // How long it took is not worth more than that.
+            Phase::TakingBack => {
+                self.admit();
+                self.alarm(what);
+                self.rest();
+            }
         }
     }
 }

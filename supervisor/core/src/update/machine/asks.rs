@@ -61,14 +61,9 @@ impl Course {
         if !self.run.previous && !other.holds(&kept.installed.image.root_hash) {
             return Err(refusals::slot_is_not_kept(kept));
         }
-        let why = format!(
-            "This server goes back to version {}.",
-            kept.installed.image.version
-        );
         self.run.way_back = true;
         self.run.closed = Some(self.now);
-        self.shut_out(why);
-        self.go(Phase::Closing);
+        self.go_behind_doors(Phase::Closing);
         Ok(())
     }
 

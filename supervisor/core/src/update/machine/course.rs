@@ -83,8 +83,12 @@ impl Course {
         });
     }
 
-    pub fn shut_out(&mut self, why: String) {
-        self.act(Effect::Admit { open: false, why });
+    /// To this phase, in which users are out, and they read why.
+    pub fn go_behind_doors(&mut self, phase: Phase) {
+        self.run.phase = phase;
+        let doors = doors(&self.record, &self.run);
+        self.act(doors);
+        self.go(phase);
     }
 
     /// Everybody goes on with the version that is running, if they were stopped.
@@ -164,6 +168,42 @@ impl From<Refusal> for Failure {
         let what = refusal.what.trim_end_matches('.');
         Self::of(format!("{what}. {}", refusal.next).trim_end())
     }
+}
+
+/// Whether users are let in during this phase, and what they read if not.
+pub(super) fn doors(record: &Record, run: &Run) -> Effect {
+    let new = match (&record.candidate, &record.kept) {
+        (_, Some(kept)) if run.way_back => &kept.installed.image.version,
+        (Some(candidate), _) => &candidate.image.version,
+        (None, _) => &record.good.image.version,
+    };
+    let why = match run.phase {
+        Phase::Rest
+        | Phase::Finding
+        | Phase::Healing
+        | Phase::Installing
+        | Phase::Baseline
+        | Phase::Beforehand
+        | Phase::Returning => String::new(),
+        Phase::Closing | Phase::Copying | Phase::Arming | Phase::Leaving if run.way_back => {
+            format!("This server goes back to version {new}.")
+        }
+        Phase::Closing | Phase::Copying | Phase::Arming => {
+            format!("This server is being updated to version {new}.")
+        }
+        Phase::Recounting
+        | Phase::CopyingAnew
+        | Phase::Starting
+        | Phase::Probing
+        | Phase::Blessing => format!("The update to version {new} is being tried out."),
+        Phase::Leaving => "This server is restarting.".to_owned(),
+        Phase::Disarming | Phase::GivingUp | Phase::Looking | Phase::TakingBack => {
+            format!("Version {} is starting again.", record.good.image.version)
+        }
+        Phase::Stranded => "This server needs its administrator.".to_owned(),
+    };
+    let open = why.is_empty();
+    Effect::Admit { open, why }
 }
 
 /// What this phase waits for.

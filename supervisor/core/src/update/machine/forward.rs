@@ -103,13 +103,8 @@ impl Course {
         if self.run.cancelled {
             return self.fail(&Failure::of("it was cancelled"));
         }
-        let why = format!(
-            "This server is being updated to version {}.",
-            self.version()
-        );
         self.run.closed = Some(self.now);
-        self.shut_out(why);
-        self.go(Phase::Closing);
+        self.go_behind_doors(Phase::Closing);
     }
 
     pub(super) fn stopped(&mut self, result: Result<Vec<String>, Failure>) {

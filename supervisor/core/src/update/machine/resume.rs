@@ -1,7 +1,7 @@
 //! atalayad was restarted in the middle. The record on the disk may be one step ahead of the run, because it is written first; then what follows
 //! from the record is done, and never what came before it.
 
-use super::course::Course;
+use super::course::{Course, doors};
 use super::event::{Effect, Notice, Phase, Run, Step};
 use crate::update::record::{Record, Stage};
 
@@ -11,12 +11,47 @@ pub fn resume(record: &Record, run: &Run, now: u64) -> Step {
     if course.is_behind() {
         course.catch_up();
     } else {
+        course.stand();
         course.go(run.phase);
     }
     course.end()
 }
 
 impl Course {
+    /// How things stand in this phase, in case the last atalayad did not come to it.
+    fn stand(&mut self) {
+        match self.run.phase {
+            Phase::Rest
+            | Phase::Finding
+            | Phase::Healing
+            | Phase::Installing
+            | Phase::Baseline
+            | Phase::Beforehand => {
+                if self.run.counted {
+                    self.act(Effect::MarkBlessed);
+                }
+                self.act(Effect::Release);
+                self.act(Effect::StartServices);
+            }
+            Phase::Looking | Phase::TakingBack | Phase::Probing | Phase::Blessing => {
+                self.act(Effect::StartServices);
+            }
+            Phase::Closing
+            | Phase::Copying
+            | Phase::Arming
+            | Phase::Disarming
+            | Phase::Leaving
+            | Phase::Recounting
+            | Phase::CopyingAnew
+            | Phase::Starting
+            | Phase::GivingUp
+            | Phase::Returning
+            | Phase::Stranded => {}
+        }
+        let doors = doors(&self.record, &self.run);
+        self.act(doors);
+    }
+
     fn is_behind(&self) -> bool {
         let is_given_up = self
             .record
