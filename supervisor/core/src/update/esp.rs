@@ -1,8 +1,8 @@
 //! What has to be done so that the boot partition holds what is wanted, and in which order. Pure: from a listing to a list of steps.
 //!
-//! The file system is FAT: no journal, and a name is not changed in one write. So a power cut may leave a renamed file under both names, or
-//! under the new one without content; two names of one content must never be removed one after the other with a write between, because the first
-//! removal frees what the second still points to. The order here leaves, wherever it is cut, a good entry that is whole and whose content belongs
+//! The file system is FAT: no journal, and a name is not changed in one write. So a power cut may leave a renamed file under both names, under
+//! the new one without content, or under its short alias (`ATALAY~1.EFI`), because a long name takes several places of the directory; two names
+//! of one content must never be removed one after the other with a write between, because the first removal frees what the second still points to. The order here leaves, wherever it is cut, a good entry that is whole and whose content belongs
 //! to it alone, if there was one before; whoever plans again from what is then there comes to the same end. [`model`] says what a cut may leave and
 //! what the loader starts, for tests.
 //!
@@ -403,7 +403,22 @@ fn is_temporary(path: &str) -> bool {
     name.starts_with(TEMPORARY) && name.ends_with(TEMPORARY_SUFFIX)
 }
 
+/// What is left of one of our names when a cut has hit the long one: `ATALAY~1.EFI`, or `AT1A2B~1.EFI` where there are many.
+fn is_alias(path: &str) -> bool {
+    let name = file_name(path).to_ascii_uppercase();
+    let stem = name
+        .strip_suffix(".EFI")
+        .or_else(|| name.strip_suffix(".TMP"));
+    let parts = stem.and_then(|stem| stem.split_once('~'));
+    parts.is_some_and(|(base, number)| {
+        base.starts_with("AT")
+            && base.len() <= 6
+            && number.len() == 1
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
 /// Whether we gave it its name. The loader's own files are never removed, only replaced.
 pub fn is_ours(path: &str) -> bool {
-    entry_name(path).is_some() || is_temporary(path)
+    entry_name(path).is_some() || is_temporary(path) || is_alias(path)
 }

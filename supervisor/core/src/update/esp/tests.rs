@@ -165,6 +165,24 @@ fn blessing_that_was_cut_gets_a_content_of_its_own() {
     assert_eq!(steps, [Step::Remove { paths }]);
 }
 
+/// The long name is gone, the content is still that of the other name.
+#[test]
+fn an_alias_is_known_and_goes() {
+    let mut there = listing(&[("atalaya_000007.efi", "g")]);
+    let alias = path("ATALAY~2.EFI");
+    there.files.push(file(&alias, "x", 20));
+    there
+        .files
+        .push(file(&path("atalaya_000008+2-1.efi"), "x", 20));
+    let (steps, after) = run(&there, &esp(&[good(), entry(8, "x", Some(3))], None));
+    assert!(
+        matches!(&steps[1], Step::Replace { other, .. } if *other == [alias.clone()]),
+        "{steps:?}"
+    );
+    let (_, disarmed) = run(&there, &esp(&[good()], None));
+    assert_eq!((after.files.len(), disarmed.files.len()), (4, 3));
+}
+
 #[test]
 fn the_only_entry_is_renamed_by_a_copy() {
     let there = listing(&[("atalaya_000008+2-1.efi", "x")]);
@@ -195,6 +213,8 @@ fn others_files_are_left_alone() {
         ("debian-6.12.efi", "other"),
         ("FSCK0000.REC", "g"),
         ("new.tmp", "x"),
+        ("BOOT~1.EFI", "x"),
+        ("AT.EFI", "x"),
     ]);
     assert_eq!(plan(&there, &esp(&[good()], None), &kept()), Ok(Vec::new()));
     assert_eq!(plan(&there, &esp(&[], None), &kept()), Ok(Vec::new()));
@@ -399,6 +419,8 @@ fn anything() -> impl Strategy<Value = Listing> {
         "EFI/Linux/atalaya_000008+3.efi",
         "EFI/Linux/atalaya_8.efi",
         "EFI/Linux/atalaya_000009.efi",
+        "EFI/Linux/ATALAY~1.EFI",
+        "EFI/Linux/AT1A2B~1.TMP",
         "EFI/Linux/atalaya_new0.tmp",
         "EFI/Linux/atalaya_new1.tmp",
         "EFI/BOOT/BOOTX64.EFI",
@@ -406,7 +428,7 @@ fn anything() -> impl Strategy<Value = Listing> {
         "EFI/systemd/systemd-bootx64.efi",
     ]);
     let contents = vec(select(vec!["g", "x", "k", OLD_LOADER, NEW_LOADER, ""]), 6);
-    (vec((names, 0usize..7), 0..10), contents).prop_map(|(names, contents)| {
+    (vec((names, 0usize..7), 0..8), contents).prop_map(|(names, contents)| {
         let mut there = Listing {
             files: vec![file("EFI/Linux/other.efi", "other", 100)],
             free: 4 << 30,
