@@ -235,7 +235,7 @@ mod tests {
     }
 
     /// Frozen: a bundle is compared with it byte by byte.
-    const HEADER: &str = "";
+    const HEADER: &str = "c8f5c1e4d761af5de97fa6fc0947339b8cf259eff16ffa082cad78da7951a90f";
 
     #[test]
     fn a_size_has_one_spelling() {

@@ -7,7 +7,6 @@ use crate::hex;
 use crate::manifest::{FORMAT, Manifest, Part};
 use crate::refusal::Refusal;
 use crate::verity::{BLOCK, Tree};
-use crate::writer::frame_bound;
 
 /// `manifest.json`
 pub const MANIFEST: u64 = 64 << 10;
@@ -150,10 +149,7 @@ fn printable(text: &str) -> bool {
     text.len() <= TEXT && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
-/// Whether a chunk of so many blocks can have so many bytes when it is compressed.
-pub(crate) fn plausible(compressed: u32, blocks: u64) -> bool {
-    let plain = usize::try_from(blocks)
-        .unwrap_or(usize::MAX)
-        .saturating_mul(BLOCK);
-    compressed > 0 && compressed as usize <= frame_bound(plain)
+/// Whether a chunk of so many blocks can have so many bytes in a bundle: what does not become smaller is stored as it is.
+pub(crate) fn plausible(stored: u32, blocks: u64) -> bool {
+    (1..=blocks * BLOCK as u64).contains(&u64::from(stored))
 }

@@ -179,7 +179,7 @@ impl<S: Source> Reader<S> {
             total,
             next: 0,
             zstd,
-            compressed: Vec::new(),
+            stored: Vec::new(),
             plain: Vec::new(),
         })
     }
@@ -199,13 +199,13 @@ fn held<S: Source>(
     Ok(content)
 }
 
-/// Some blocks of the root that are compressed together.
+/// Some blocks of the root that are stored together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
     pub first_block: u64,
     pub blocks: u64,
-    /// In the bundle.
-    pub compressed: u32,
+    /// Bytes in the bundle, mostly fewer than the blocks have.
+    pub stored: u32,
 }
 
 /// The root, chunk after chunk.
@@ -218,7 +218,7 @@ pub struct Root<S> {
     total: u64,
     next: u64,
     zstd: Decompressor<'static>,
-    compressed: Vec<u8>,
+    stored: Vec<u8>,
     plain: Vec<u8>,
 }
 
@@ -238,7 +238,7 @@ impl<S: Source> Root<S> {
         Some(Chunk {
             first_block: self.next * self.sizes.chunk_blocks,
             blocks: self.sizes.blocks_of(self.next),
-            compressed: *length,
+            stored: *length,
         })
     }
 
@@ -251,11 +251,15 @@ impl<S: Source> Root<S> {
             return Ok(&[]);
         };
         let index = self.next;
-        self.compressed.resize(chunk.compressed as usize, 0);
-        self.input.exactly(&mut self.compressed, container::ROOT)?;
+        self.stored.resize(chunk.stored as usize, 0);
+        self.input.exactly(&mut self.stored, container::ROOT)?;
         self.plain.resize(chunk.blocks as usize * BLOCK, 0);
-        unpack(&mut self.zstd, &self.compressed, &mut self.plain)
-            .ok_or(Refusal::Chunk { index })?;
+        if self.stored.len() == self.plain.len() {
+            self.plain.copy_from_slice(&self.stored);
+        } else {
+            unpack(&mut self.zstd, &self.stored, &mut self.plain)
+                .ok_or(Refusal::Chunk { index })?;
+        }
         let numbers = chunk.first_block..;
         for (number, block) in numbers.zip(self.plain.chunks_exact(BLOCK)) {
             if !self.tree.matches(number, block) {
@@ -274,8 +278,7 @@ impl<S: Source> Root<S> {
         let Some(chunk) = self.upcoming() else {
             return Ok(());
         };
-        self.input
-            .skip(u64::from(chunk.compressed), container::ROOT)?;
+        self.input.skip(u64::from(chunk.stored), container::ROOT)?;
         self.next += 1;
         Ok(())
     }

@@ -81,13 +81,19 @@ pub fn signing_key(name: &str) -> SigningKey {
     SigningKey::from_seed(&Sha256::digest(name).into())
 }
 
-/// A root of so many blocks: every fourth the same as in any other, the rest of this seed.
+/// A root of so many blocks: every fourth the same as in any other, the rest of this seed, every fifth of no pattern at all.
 pub fn root(blocks: usize, seed: &str) -> Vec<u8> {
     (0..blocks)
         .flat_map(|block| {
             let seed = if block % 4 == 0 { "" } else { seed };
             let line = hex::encode(&Sha256::digest(format!("{seed} {block}")));
-            line.into_bytes().into_iter().cycle().take(BLOCK)
+            if block % 5 == 0 {
+                (0..BLOCK / 32)
+                    .flat_map(|part| Sha256::digest(format!("{line} {part}")))
+                    .collect()
+            } else {
+                line.into_bytes().repeat(BLOCK / 64)
+            }
         })
         .collect()
 }

@@ -22,10 +22,14 @@ use crate::source::Stream;
 use crate::uki::CommandLine;
 use crate::verity::{BLOCK, Tree};
 
-/// Blocks of a chunk. Smaller ones let more be reused, larger ones are compressed better (docs/bundle.md has the measurement).
-pub const CHUNK_BLOCKS: u32 = 16;
+/// Blocks of a chunk. Larger ones are compressed a little better, but of those one changed block makes all be fetched (docs/bundle.md has the
+/// measurement).
+pub const CHUNK_BLOCKS: u32 = 1;
 /// Of zstd: what is left to compress after erofs is little, and is read many times.
 pub const LEVEL: i32 = 19;
+
+/// Blocks that are compressed side by side: 8 MiB.
+const BATCH_BLOCKS: usize = 2048;
 
 /// What the manifest says beside what follows from the parts.
 #[derive(Debug, Clone)]
@@ -212,11 +216,6 @@ pub fn put_signatures(
         .map_err(io_error("copy", "the bundle"))
 }
 
-/// The most that a chunk of so many bytes can take.
-pub(crate) fn frame_bound(plain: usize) -> usize {
-    zstd::zstd_safe::compress_bound(plain)
-}
-
 /// JSON as it stands in a bundle: indented, for people, with a newline at its end.
 pub(crate) fn json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value)?;
@@ -327,7 +326,7 @@ fn compress(
     advance: &mut dyn FnMut(u64),
 ) -> Result<Vec<u32>> {
     let chunk = CHUNK_BLOCKS as usize * BLOCK;
-    let batch = 128 * chunk;
+    let batch = BATCH_BLOCKS * BLOCK / chunk * chunk;
     let total = tree.blocks() * BLOCK as u64;
     let mut root = open(path)?.take(total);
     let mut lengths = Vec::new();
@@ -382,6 +381,14 @@ fn compress_chunks(plain: &[u8], chunk: usize) -> io::Result<Vec<Vec<u8>>> {
     let mut zstd = Compressor::new(LEVEL)?;
     plain
         .chunks(chunk)
-        .map(|chunk| zstd.compress(chunk))
+        .map(|chunk| {
+            let frame = zstd.compress(chunk)?;
+            // What does not become smaller is stored as it is.
+            Ok(if frame.len() < chunk.len() {
+                frame
+            } else {
+                chunk.to_vec()
+            })
+        })
         .collect()
 }
