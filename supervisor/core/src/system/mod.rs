@@ -246,7 +246,12 @@ impl System {
                 Some(shutdown::Order::Tell { .. }) | None => {}
             },
             Input::Tick => {
-                for name in self.due(now_ms) {
+                // Whoever may go down by it first: all that stand on it hear of that before anybody starts.
+                for name in self.due(now_ms, Machine::is_active) {
+                    self.send(now_ms, &name, Event::Tick, &mut effects)?;
+                }
+                self.settle(now_ms, &mut effects)?;
+                for name in self.due(now_ms, |machine| !machine.is_active()) {
                     // The time of one that it requires may just have come too.
                     self.tell_requirements(now_ms, &name, &mut effects)?;
                     self.send(now_ms, &name, Event::Tick, &mut effects)?;
@@ -259,9 +264,11 @@ impl System {
     }
 
     /// Those for which the time matters now, in the order of the graph.
-    fn due(&self, now_ms: u64) -> Vec<String> {
+    fn due(&self, now_ms: u64, which: impl Fn(&Machine) -> bool) -> Vec<String> {
         let is_due = |machine: &Machine| machine.deadline_ms().is_some_and(|at| at <= now_ms);
-        let due = self.units().filter(|(_, machine)| is_due(machine));
+        let due = self
+            .units()
+            .filter(|(_, machine)| is_due(machine) && which(machine));
         due.map(|(unit, _)| unit.name.clone()).collect()
     }
 

@@ -87,6 +87,49 @@ fn what_was_found_stays_mended() {
     }
 }
 
+/// One is stuck at the very moment at which another's time comes that stands on it by a third.
+#[test]
+fn who_goes_down_is_told_before_anybody_starts_at_the_same_moment() {
+    let files = [
+        (
+            "u1",
+            "type = \"service\"\n[liveness]\nkind = \"watchdog\"\n",
+        ),
+        (
+            "u2",
+            "type = \"service\"\non_requirement_lost = \"restart\"\nrequires = [\"u1\"]\n",
+        ),
+        (
+            "u3",
+            "type = \"oneshot\"\nrequires = [\"u2\"]\n[timer]\nfirst_s = 20\nevery_s = 100\n",
+        ),
+    ];
+    let units = files.iter().map(|(name, text)| {
+        let text = format!("description = \"x\"\nexec = [\"/x\"]\n{text}");
+        parse_unit(name, name, &text).unwrap()
+    });
+    let mut world = World::of(units.collect());
+    for name in ["u1", "u2"] {
+        world.answer_spawn(name, true);
+        let run = world.machine(name).run();
+        world.event(name, Event::Executed { run });
+        world.event(name, Event::Ready { run });
+    }
+    let due = world.machine("u3").next_run_ms().unwrap();
+    world.now_ms = due - 500;
+    let run = world.machine("u1").run();
+    world.event("u1", Event::WatchdogLimit { run, ms: 500 });
+    world.event("u1", Event::Petted { run });
+    world.now_ms = due;
+    world.input(Input::Tick);
+    assert!(matches!(
+        world.machine("u1").state(),
+        State::Stopping { .. }
+    ));
+    assert!(world.machine("u2").state() != &State::Running);
+    assert_eq!(*world.machine("u3").state(), State::Waiting);
+}
+
 #[test]
 fn a_unit_that_always_fails_is_given_up() {
     let mut world = world();
