@@ -123,7 +123,7 @@ fn version(state: &Snapshot) -> &str {
 }
 
 fn version_of(image: &Image) -> anyhow::Result<&str> {
-    let version = image.manifest()["release"]["version"].as_str();
+    let version = image.manifest()["version"].as_str();
     version.context("the image's manifest has no version")
 }
 

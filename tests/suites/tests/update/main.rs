@@ -2,6 +2,7 @@
 //! moment of it. The first way forward is recorded; every later machine begins with the disk as it was at some moment of
 //! that recording, so nothing is installed twice.
 
+mod anew;
 mod causes;
 mod cuts;
 mod forward;
@@ -69,6 +70,10 @@ fn main() -> ExitCode {
             "after_a_power_cut_the_page_is_served_and_the_post_is_there",
             cuts::after_a_power_cut_the_page_is_served_and_the_post_is_there,
         ),
+        step(
+            "an_image_written_over_the_system_keeps_the_data",
+            anew::an_image_written_over_the_system_keeps_the_data,
+        ),
     ];
     steps.extend(causes::STEPS.map(|(name, run)| step(name, run)));
     story::run("update", begin, &steps)
@@ -132,7 +137,7 @@ fn version(state: &Snapshot) -> &str {
 }
 
 fn version_of(image: &Image) -> anyhow::Result<&str> {
-    let version = image.manifest()["release"]["version"].as_str();
+    let version = image.manifest()["version"].as_str();
     version.context("the image's manifest has no version")
 }
 
