@@ -1,6 +1,7 @@
 //! The life of one appliance: a fresh disk, users, killed units, restarts, power off.
 
 mod confined;
+mod generation;
 mod killed;
 
 use std::process::ExitCode;
@@ -58,6 +59,10 @@ fn main() -> ExitCode {
             step(
                 "temporary_files_cannot_fill_the_disk",
                 temporary_files_cannot_fill_the_disk,
+            ),
+            step(
+                "generation_is_copied_and_removed",
+                generation::generation_is_copied_and_removed,
             ),
             step(
                 "password_of_the_seed_is_nowhere",
