@@ -157,7 +157,7 @@ impl Refusal {
     /// What the administrator does next.
     pub fn next(&self) -> String {
         let text = match self {
-            Self::NotABundle => "Give the file that ends in .atalaya, not the disk image.",
+            Self::NotABundle => "Give the file that ends in .bundle, not the disk image.",
             Self::Truncated { .. } => "Fetch the bundle again: it did not arrive whole.",
             Self::Entry { .. }
             | Self::Header { .. }
