@@ -190,10 +190,9 @@ impl Course {
                 });
                 self.leave_to_good(reason);
             }
-            Phase::Disarming
-            | Phase::Leaving
-            | Phase::GivingUp
-            | Phase::Stranded => self.act(Effect::Tell(Notice::Alarm(what))),
+            Phase::Disarming | Phase::Leaving | Phase::GivingUp | Phase::Stranded => {
+                self.act(Effect::Tell(Notice::Alarm(what)))
+            }
             // How long it took is not worth more than that.
             Phase::TakingBack => {
                 self.admit();

@@ -90,6 +90,11 @@ impl Course {
             );
             return self.fail(&failure);
         }
+        if self.record.good.image.uki.is_empty() {
+            return self.fail(&Failure::of(
+                "the running version's own entry was not found on the boot partition, so there would be no way back to it. Restart the machine",
+            ));
+        }
         // A number is never given twice: what an earlier attempt has left under it would not be told from this one's.
         self.record.last_generation += 1;
         if let Some(candidate) = self.record.candidate.as_mut() {

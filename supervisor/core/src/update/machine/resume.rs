@@ -8,10 +8,14 @@ use crate::update::record::{Record, Stage};
 /// What a restarted atalayad does first, with the record and the run that it found. Whatever is asked for again may be under way or done.
 pub fn resume(record: &Record, run: &Run, now: u64) -> Step {
     let mut course = Course::new(record, run, now);
-    if course.is_behind() {
+    let is_behind = course.is_behind();
+    let is_open = matches!(doors(record, run), Effect::Admit { open: true, .. });
+    if is_open || !is_behind {
+        course.stand();
+    }
+    if is_behind {
         course.catch_up();
     } else {
-        course.stand();
         course.go(run.phase);
     }
     course.end()
@@ -60,7 +64,7 @@ impl Course {
             .is_some_and(|candidate| candidate.reason.is_some());
         let stage = self.record.stage;
         match self.run.phase {
-            Phase::Rest | Phase::Finding | Phase::Healing => stage == Stage::Writing,
+            Phase::Rest => stage == Stage::Writing,
             Phase::Installing => stage != Stage::Writing,
             Phase::Baseline | Phase::Beforehand => stage != Stage::Staged,
             Phase::Closing | Phase::Copying => {
@@ -72,7 +76,9 @@ impl Course {
             | Phase::Starting
             | Phase::Probing
             | Phase::Blessing => is_given_up || stage == Stage::Opened,
-            Phase::Disarming
+            Phase::Finding
+            | Phase::Healing
+            | Phase::Disarming
             | Phase::Leaving
             | Phase::GivingUp
             | Phase::Looking

@@ -1,0 +1,587 @@
+//! What a person would ask first.
+
+use atalaya_core::update::assess::OtherSlot;
+use atalaya_core::update::machine::{
+    Effect, Event, KEEP_S, Notice, Phase, Run, Step, Work, boot, resume, rules, step,
+};
+use atalaya_core::update::record::{Kept, Quarantined, Reason, Record, Stage};
+use atalaya_core::update::task::{Asked, Outcome, Source};
+
+use crate::acts::Quality;
+use crate::fixtures::{
+    NOW, at, copied, image, in_phase, installed, nothing_found, report, rest, staged, wanted,
+};
+use crate::world::{World, failure, of_machine, refusal};
+
+fn begin(arm: bool) -> Event {
+    Event::Begin {
+        source: Source::Http("https://example.com/3".to_owned()),
+        shown: "example.com/3".to_owned(),
+        asked: Asked::default(),
+        arm,
+    }
+}
+
+fn kept() -> OtherSlot {
+    OtherSlot::Holds("r1".to_owned())
+}
+
+fn written() -> OtherSlot {
+    OtherSlot::Holds("r3".to_owned())
+}
+
+/// One event after the other, a second apart.
+fn lead(record: Record, events: Vec<Event>) -> Step {
+    let mut all = Step {
+        record,
+        run: Run::of(Phase::Rest),
+        effects: Vec::new(),
+    };
+    for (second, event) in (0..).zip(events) {
+        let next = step(&all.record, &all.run, NOW + second, event).unwrap();
+        all.record = next.record;
+        all.run = next.run;
+        all.effects.extend(next.effects);
+    }
+    all
+}
+
+fn forward() -> Vec<Event> {
+    vec![
+        begin(true),
+        Event::Installed(Outcome::Done(staged()), written()),
+        Event::Probed(Ok(())),
+        Event::Copied(Outcome::Done(copied())),
+        Event::Stopped(Ok(vec!["eth0".to_owned()])),
+        Event::Copied(Outcome::Done(copied())),
+        Event::Entries(Outcome::Done(report(Some(3)))),
+    ]
+}
+
+fn stages(effects: &[Effect]) -> Vec<Stage> {
+    let records = effects.iter().filter_map(|effect| match effect {
+        Effect::WriteRecord(record) => Some(record.stage),
+        _ => None,
+    });
+    records.collect()
+}
+
+fn admits(effects: &[Effect]) -> Vec<bool> {
+    let doors = effects.iter().filter_map(|effect| match effect {
+        Effect::Admit { open, .. } => Some(*open),
+        _ => None,
+    });
+    doors.collect()
+}
+
+#[test]
+fn the_way_forward() {
+    let armed = lead(rest(), forward());
+    assert_eq!(armed.run.phase, Phase::Leaving);
+    let recorded = stages(&armed.effects);
+    assert_eq!(
+        recorded,
+        [Stage::Writing, Stage::Staged, Stage::Staged, Stage::Armed]
+    );
+    assert_eq!(
+        admits(&armed.effects),
+        [false],
+        "users are out, and stay out"
+    );
+    assert!(matches!(armed.effects.last(), Some(Effect::Reboot(_))));
+    let candidate = armed.record.candidate.clone().unwrap();
+    assert_eq!((candidate.entry, candidate.generation), (Some(3), Some(3)));
+    assert_eq!(candidate.interfaces, ["eth0"]);
+    assert_eq!(armed.record.kept, None, "its slot was taken");
+
+    let trial = vec![
+        Event::Ready,
+        Event::Probed(Ok(())),
+        Event::Entries(Outcome::Done(report(None))),
+        Event::Entries(Outcome::Done(report(None))),
+    ];
+    let mut record = armed.record;
+    record.stage = Stage::Trial;
+    let mut all = Step {
+        run: Run {
+            closed: candidate.closed,
+            ..Run::of(Phase::Starting)
+        },
+        record,
+        effects: Vec::new(),
+    };
+    for (event, second) in trial.into_iter().zip(60..) {
+        let next = step(&all.record, &all.run, NOW + second, event).unwrap();
+        all = Step {
+            effects: [all.effects, next.effects].concat(),
+            ..next
+        };
+    }
+    assert_eq!(all.run.phase, Phase::Rest);
+    assert_eq!(stages(&all.effects), [Stage::Blessed, Stage::Opened]);
+    assert_eq!(admits(&all.effects), [true]);
+    let opened = all.record;
+    assert_eq!(opened.good, installed(3, candidate.slot, 3, 3));
+    let until = NOW + 62;
+    assert_eq!(
+        opened.kept,
+        Some(Kept {
+            installed: rest().good,
+            until
+        })
+    );
+    let past = opened.history.last().unwrap();
+    assert_eq!(
+        (past.outcome, past.downtime),
+        (Stage::Opened, Some(until - NOW - 3))
+    );
+    assert_eq!(opened.loader.as_deref(), Some("l3"));
+}
+
+#[test]
+fn a_floor_and_a_key_set_rise_and_never_fall() {
+    let mut newer = staged();
+    newer.image.epoch = 5;
+    newer.key_set = 7;
+    let event = Event::Installed(Outcome::Done(newer), written());
+    let after = lead(rest(), vec![begin(false), event]);
+    assert_eq!(after.record.key_set, 7, "accepted with the bundle");
+    assert_eq!(after.record.epoch_floor, 1, "not before it was opened");
+    let mut blessing = at(Stage::Trial);
+    blessing.candidate.as_mut().unwrap().image.epoch = 5;
+    let run = Run::of(Phase::Blessing);
+    let entries = Event::Entries(Outcome::Done(report(None)));
+    let opened = step(&blessing, &run, NOW, entries).unwrap().record;
+    assert_eq!(opened.epoch_floor, 5);
+    let refused = step(
+        &opened,
+        &Run::of(Phase::Rest),
+        NOW,
+        Event::Rollback(OtherSlot::Holds("r2".to_owned())),
+    );
+    assert_eq!(refused.unwrap_err().code, "epoch");
+}
+
+#[test]
+fn until_armed_everybody_goes_on_as_if_nothing_had_been() {
+    let answers = forward();
+    for length in 2..answers.len() {
+        let before = lead(rest(), answers[..length - 1].to_vec());
+        let refused = match &answers[length - 1] {
+            Event::Installed(..) => {
+                Event::Installed(Outcome::Refused(refusal("no")), OtherSlot::Nothing)
+            }
+            Event::Probed(_) => Event::Probed(Err(failure("no"))),
+            Event::Copied(_) => Event::Copied(Outcome::Refused(refusal("no"))),
+            Event::Stopped(_) => Event::Stopped(Err(failure("no"))),
+            _ => Event::Entries(Outcome::Refused(refusal("no"))),
+        };
+        let is_closed = before.run.closed.is_some();
+        let after = step(&before.record, &before.run, NOW, refused).unwrap();
+        let (after, effects) = if after.run.phase == Phase::Disarming {
+            assert_eq!(
+                after.record.stage,
+                Stage::Failed,
+                "recorded before anything is undone"
+            );
+            let entries = Event::Entries(Outcome::Done(nothing_found()));
+            let last = step(&after.record, &after.run, NOW, entries).unwrap();
+            (last.clone(), last.effects)
+        } else {
+            (after.clone(), after.effects)
+        };
+        assert_eq!(
+            (after.record.stage, after.run.phase),
+            (Stage::Failed, Phase::Rest)
+        );
+        assert_eq!(after.record.good, rest().good);
+        assert!(
+            after.record.quarantine.is_empty(),
+            "what ended before a trial proves nothing"
+        );
+        assert_eq!(
+            admits(&effects),
+            if is_closed { vec![true] } else { vec![] }
+        );
+        assert_eq!(effects.contains(&Effect::StartServices), is_closed);
+        assert!(after.record.history.last().unwrap().reason.is_some());
+    }
+}
+
+#[test]
+fn an_update_can_be_cancelled_until_armed() {
+    let answers = forward();
+    for length in 1..answers.len() {
+        let before = lead(rest(), answers[..length].to_vec());
+        let asked = step(&before.record, &before.run, NOW, Event::Cancel);
+        if before.run.phase == Phase::Arming {
+            assert_eq!(asked.unwrap_err().code, "too_late");
+            continue;
+        }
+        let asked = asked.unwrap();
+        // Even if what was under way has ended well in the meantime.
+        let answer = answers[length].clone();
+        let after = step(&asked.record, &asked.run, NOW, answer).unwrap();
+        assert_eq!(
+            (after.record.stage, after.run.phase),
+            (Stage::Failed, Phase::Rest)
+        );
+        let reason = after.record.history.last().unwrap().reason.clone().unwrap();
+        assert!(reason.what.contains("cancelled"), "{reason:?}");
+    }
+    for phase in [Phase::Rest, Phase::Healing] {
+        let refused = step(&rest(), &Run::of(phase), NOW, Event::Cancel);
+        assert_eq!(refused.unwrap_err().code, "nothing_under_way");
+    }
+}
+
+#[test]
+fn one_thing_at_a_time() {
+    for phase in [
+        Phase::Installing,
+        Phase::Copying,
+        Phase::Probing,
+        Phase::Returning,
+        Phase::Stranded,
+    ] {
+        let (record, run) = in_phase(phase);
+        for event in [begin(true), Event::Arm] {
+            assert_eq!(
+                step(&record, &run, NOW, event).unwrap_err().code,
+                "busy",
+                "{phase:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_failed_trial_is_recorded_before_its_entry_goes() {
+    let events: [(Phase, Event); 5] = [
+        (
+            Phase::CopyingAnew,
+            Event::Copied(Outcome::Refused(refusal("no space"))),
+        ),
+        (
+            Phase::Starting,
+            Event::Broken(failure("postgres is not ready")),
+        ),
+        (Phase::Probing, Event::Probed(Err(failure("no post")))),
+        (
+            Phase::Blessing,
+            Event::Entries(Outcome::Refused(refusal("read-only"))),
+        ),
+        (
+            Phase::Blessing,
+            Event::Entries(Outcome::Done(report(Some(1)))),
+        ),
+    ];
+    for (phase, event) in events {
+        let (record, run) = in_phase(phase);
+        let after = step(&record, &run, NOW, event).unwrap();
+        assert_eq!(after.run.phase, Phase::GivingUp, "{phase:?}");
+        assert!(after.record.candidate.as_ref().unwrap().reason.is_some());
+        assert!(matches!(
+            after.effects.first(),
+            Some(Effect::WriteRecord(_))
+        ));
+        assert!(
+            matches!(after.effects.last(), Some(Effect::Start(Work::Esp(esp)))
+            if esp.entries.len() == 1 && esp.entries[0].number == record.good.entry)
+        );
+        assert_eq!(admits(&after.effects), Vec::<bool>::new());
+    }
+}
+
+#[test]
+fn a_failure_while_the_boot_partition_is_written_waits_for_it() {
+    let (record, run) = in_phase(Phase::Blessing);
+    let broken = step(
+        &record,
+        &run,
+        NOW,
+        Event::Broken(failure("mattermost died")),
+    )
+    .unwrap();
+    assert_eq!(broken.effects, []);
+    let entries = Event::Entries(Outcome::Done(report(None)));
+    let after = step(&broken.record, &broken.run, NOW, entries).unwrap();
+    assert_eq!(after.run.phase, Phase::GivingUp);
+    assert_eq!(after.record.good, record.good);
+}
+
+#[test]
+fn a_trial_that_cannot_give_way_restarts_only_while_somebody_counts() {
+    let (record, mut run) = in_phase(Phase::GivingUp);
+    let refused = || Event::Entries(Outcome::Refused(refusal("read-only")));
+    let stays = step(&record, &run, NOW, refused()).unwrap();
+    assert_eq!(stays.run.phase, Phase::Stranded);
+    run.counted = true;
+    let leaves = step(&record, &run, NOW, refused()).unwrap();
+    assert_eq!(leaves.run.phase, Phase::Leaving);
+}
+
+#[test]
+fn what_the_loader_used_up_in_silence_is_not_tried_again() {
+    let mut record = at(Stage::RolledBack);
+    record.candidate.as_mut().unwrap().boots = 0;
+    record.history.push(atalaya_core::update::record::Past {
+        from: "1.2.0".to_owned(),
+        to: "1.3.0".to_owned(),
+        outcome: Stage::RolledBack,
+        marks: Vec::new(),
+        downtime: None,
+        reason: Some(Reason::new(Stage::Armed, "not known", &[])),
+    });
+    let run = Run::of(Phase::Looking);
+    let looked = |left| {
+        let entries = Event::Entries(Outcome::Done(report(left)));
+        step(&record, &run, NOW, entries).unwrap().record
+    };
+    assert!(
+        looked(Some(3)).quarantine.is_empty(),
+        "it was never started"
+    );
+    let used_up = looked(Some(0));
+    assert_eq!(used_up.quarantine[0].root_hash, "r3");
+    let reason = used_up.history.last().unwrap().reason.clone().unwrap();
+    assert!(reason.what.contains("1.3.0"), "{reason:?}");
+}
+
+#[test]
+fn a_quarantined_version_is_refused_by_the_rules_unless_it_is_named() {
+    let mut record = rest();
+    record.quarantine.push(Quarantined {
+        version: "1.3.0".to_owned(),
+        root_hash: "r3".to_owned(),
+        reason: Reason::new(Stage::Trial, "no post", &[]),
+        at: NOW,
+    });
+    record.epoch_floor = 1;
+    record.good.image.epoch = 3;
+    let made = rules(&record, &Asked::default(), of_machine(&record));
+    assert_eq!(made.quarantine, ["r3"]);
+    assert_eq!(
+        made.epoch_floor, 3,
+        "the higher of the recorded and the running image's own"
+    );
+    assert!(!made.allow_quarantined);
+    let asked = Asked {
+        allow_quarantined: true,
+        ..Asked::default()
+    };
+    assert!(rules(&record, &asked, of_machine(&record)).allow_quarantined);
+}
+
+#[test]
+fn back_on_demand_without_a_copy() {
+    let armed = lead(
+        rest(),
+        vec![
+            Event::Rollback(kept()),
+            Event::Stopped(Err(failure("postgres hangs"))),
+            Event::Entries(Outcome::Done(report(Some(3)))),
+        ],
+    );
+    assert_eq!(armed.run.phase, Phase::Leaving);
+    let candidate = armed.record.candidate.clone().unwrap();
+    assert_eq!((candidate.entry, candidate.generation), (Some(3), Some(1)));
+    assert!(candidate.way_back && candidate.image == image(1));
+    let copies = armed
+        .effects
+        .iter()
+        .any(|e| matches!(e, Effect::Start(Work::Copy(_))));
+    assert!(!copies, "nothing is written into either of the two");
+    assert!(
+        armed.record.kept.is_some(),
+        "if it fails, it can be tried again"
+    );
+}
+
+#[test]
+fn no_way_back_that_leads_nowhere() {
+    let rest_run = Run::of(Phase::Rest);
+    let refused = |record: &Record, other| {
+        step(record, &rest_run, NOW, Event::Rollback(other))
+            .unwrap_err()
+            .code
+    };
+    assert_eq!(refused(&rest(), written()), "slot");
+    assert_eq!(refused(&rest(), OtherSlot::Unknown), "slot");
+    let mut none = rest();
+    none.kept = None;
+    assert_eq!(refused(&none, kept()), "nothing_kept");
+    let mut high = rest();
+    high.epoch_floor = 2;
+    assert_eq!(refused(&high, kept()), "epoch");
+    // The kept version itself, started by hand because the good one does not come up.
+    let (record, run) = in_phase(Phase::Stranded);
+    let after = step(&record, &run, NOW, Event::Rollback(OtherSlot::Nothing)).unwrap();
+    assert_eq!(after.run.phase, Phase::Closing);
+}
+
+#[test]
+fn a_refused_bundle_leaves_the_way_back_unless_it_has_written() {
+    let refused = |other| {
+        let event = Event::Installed(Outcome::Refused(refusal("signatures")), other);
+        lead(rest(), vec![begin(true), event]).record.kept
+    };
+    assert!(refused(kept()).is_some());
+    assert!(refused(OtherSlot::Unknown).is_some());
+    assert_eq!(refused(OtherSlot::Nothing), None);
+}
+
+#[test]
+fn an_installation_survives_a_reboot_if_its_source_does() {
+    let healed = |record: &Record| {
+        let entries = Event::Entries(Outcome::Done(nothing_found()));
+        step(record, &Run::of(Phase::Healing), NOW, entries).unwrap()
+    };
+    let mut record = at(Stage::Writing);
+    let again = healed(&record);
+    assert_eq!(again.run.phase, Phase::Installing);
+    assert_eq!(again.record.wanted.unwrap().attempts, 2);
+    record.wanted.as_mut().unwrap().attempts = 3;
+    assert_eq!(healed(&record).record.stage, Stage::Failed, "not for ever");
+    record.wanted = Some(wanted());
+    record.wanted.as_mut().unwrap().source = Source::File("/run/x".to_owned());
+    assert_eq!(
+        healed(&record).record.stage,
+        Stage::Failed,
+        "what was sent is gone"
+    );
+}
+
+#[test]
+fn old_data_go_when_their_time_is_over_or_space_is_short() {
+    let tidy = |now: u64, short: bool| {
+        let present = vec![1, 2, 5];
+        step(
+            &rest(),
+            &Run::of(Phase::Rest),
+            now,
+            Event::Tidy { present, short },
+        )
+        .unwrap()
+    };
+    let dropped = |step: &Step| {
+        let drops = step.effects.iter().find_map(|effect| match effect {
+            Effect::Start(Work::Drop(drop)) => Some(drop.generations.clone()),
+            _ => None,
+        });
+        drops.unwrap()
+    };
+    let soon = tidy(NOW, false);
+    assert_eq!(dropped(&soon), [5], "what nobody knows");
+    assert!(soon.record.kept.is_some());
+    for over in [tidy(NOW + KEEP_S, false), tidy(NOW, true)] {
+        assert_eq!(dropped(&over), [1, 5]);
+        assert_eq!(over.record.kept, None);
+        assert!(
+            matches!(over.effects[0], Effect::WriteRecord(_)),
+            "recorded before they go"
+        );
+    }
+}
+
+#[test]
+fn the_reason_stays_within_what_a_record_holds() {
+    let log: Vec<String> = (0..100)
+        .map(|n| format!("{n} {}", "é".repeat(1000)))
+        .collect();
+    let reason = Reason::new(Stage::Trial, &"x".repeat(5000), &log);
+    assert_eq!(reason.what.len(), 1000);
+    assert_eq!(reason.log.len(), 30);
+    assert!(reason.log[29].starts_with("99 ") && reason.log[29].chars().count() == 400);
+}
+
+#[test]
+fn a_restart_in_the_moment_after_the_record_goes_on_from_the_record() {
+    // The record is one step ahead of the run in each of these.
+    let mut opened = rest();
+    opened.stage = Stage::Opened;
+    let mut reasoned = at(Stage::Trial);
+    reasoned.candidate.as_mut().unwrap().reason = Some(Reason::new(Stage::Trial, "x", &[]));
+    let mut failed = at(Stage::Failed);
+    failed.wanted = None;
+    for (record, phase, expected) in [
+        (opened, Phase::Blessing, Phase::Healing),
+        (reasoned, Phase::Probing, Phase::GivingUp),
+        (at(Stage::Armed), Phase::Copying, Phase::Arming),
+        (failed.clone(), Phase::Arming, Phase::Disarming),
+        (failed, Phase::Closing, Phase::Rest),
+        (at(Stage::Writing), Phase::Rest, Phase::Installing),
+        (at(Stage::Staged), Phase::Installing, Phase::Rest),
+    ] {
+        let run = Run {
+            closed: Some(NOW),
+            ..Run::of(phase)
+        };
+        let after = resume(&record, &run, NOW);
+        assert_eq!(after.run.phase, expected, "{phase:?}");
+    }
+}
+
+#[test]
+fn a_restart_makes_it_so_that_users_are_in_or_out() {
+    for (phase, open) in [
+        (Phase::Rest, true),
+        (Phase::Healing, true),
+        (Phase::Installing, true),
+        (Phase::Copying, false),
+        (Phase::Probing, false),
+        (Phase::TakingBack, false),
+        (Phase::Returning, true),
+        (Phase::Stranded, false),
+    ] {
+        let (record, run) = in_phase(phase);
+        let after = resume(&record, &run, NOW);
+        assert_eq!(after.run.phase, phase);
+        assert_eq!(admits(&after.effects), [open], "{phase:?}");
+    }
+}
+
+#[test]
+fn an_uncounted_trial_alarms_and_gets_its_counter() {
+    let record = at(Stage::Trial);
+    let mode = atalaya_core::update::assess::Mode::Trial {
+        boot: 1,
+        copy: None,
+        counted: false,
+    };
+    let first = boot(&record, &mode);
+    assert_eq!(first.run.phase, Phase::Recounting);
+    let alarms = first
+        .effects
+        .iter()
+        .any(|e| matches!(e, Effect::Tell(Notice::Alarm(_))));
+    assert!(alarms);
+    let Some(Effect::Start(Work::Esp(esp))) = first.effects.last() else {
+        panic!("{first:?}");
+    };
+    assert_eq!(
+        esp.entries[1].tries,
+        Some(2),
+        "this start is one of the three"
+    );
+}
+
+/// Two versions, three boots that end in silence, and the first one serves again with every post.
+#[test]
+fn three_silent_boots_and_back() {
+    let mut world = World::new(&[Quality::Hangs, Quality::Good, Quality::Good]);
+    world.calm_down();
+    world.act(crate::acts::Act::Post);
+    world.act(crate::acts::Act::Begin {
+        version: 1,
+        arm: true,
+        by_name: false,
+        again: true,
+    });
+    world.calm_down();
+    let record = world.durable().unwrap();
+    assert_eq!(record.stage, Stage::RolledBack);
+    assert_eq!(record.candidate.unwrap().boots, 3);
+    assert_eq!(record.quarantine.len(), 1);
+    assert_eq!(world.ledger.len(), 1);
+}
