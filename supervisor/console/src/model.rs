@@ -26,6 +26,7 @@ pub struct Answer {
     pub disk: Option<Disk>,
     pub figures: Figures,
     pub last_boot: Option<LastBoot>,
+    pub update: Option<Update>,
     /// RFC 3339.
     pub time: String,
     pub zone: String,
@@ -55,6 +56,22 @@ pub struct Figures {
 pub struct LastBoot {
     pub cause: String,
     pub words: String,
+}
+
+/// How an update stands.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Update {
+    pub stage: String,
+    pub busy: bool,
+    pub words: String,
+}
+
+impl Update {
+    /// Whether somebody in front of the machine should know.
+    pub fn is_news(&self) -> bool {
+        self.busy || matches!(self.stage.as_str(), "staged" | "rolled_back")
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

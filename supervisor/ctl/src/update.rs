@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use atalaya_bundle::{Seekable, Trust};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -21,6 +22,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 const AGAIN: u32 = 5;
 /// A supervisor that was started anew answers within seconds; a slow machine may take longer.
 const SUPERVISOR_LIMIT: Duration = Duration::from_secs(60);
+/// The key sets that the image's maker knew, and newer ones that were accepted.
+const TRUST: &str = "/usr/lib/atalaya/update-trust.json";
+const ACCEPTED: &str = "/data/update/keysets.json";
+/// The boot partition is compared within seconds; its unit has five minutes.
+const SETTLE_LIMIT: Duration = Duration::from_secs(300);
 /// A stick with this label is found by itself.
 const USB_LABEL: &str = "ATALAYA-UPDATE";
 
@@ -81,7 +87,7 @@ pub fn run(client: &Client, json: bool, command: &UpdateCommand) -> Result<ExitC
         UpdateCommand::Status => told(&client.get("/v1/update")?, show::update),
         UpdateCommand::History => told(&client.get("/v1/update/history")?, show::update_history),
         UpdateCommand::Rollback { yes } => {
-            let before = client.get("/v1/update")?;
+            let before = wait_until_settled(client)?;
             let way_back = before.get("rollback").cloned().unwrap_or_default();
             let why = text(&way_back, "refused");
             if !why.is_empty() {
@@ -103,9 +109,35 @@ pub fn run(client: &Client, json: bool, command: &UpdateCommand) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads it here; the supervisor need not be there.
-fn inspect(file: &PathBuf) -> Result<Value> {
-    bail!("not yet: {}", file.display())
+/// Reads it here; the supervisor need not be there. By the keys that this machine trusts, where it trusts any.
+fn inspect(file: &Path) -> Result<Value> {
+    let cannot = || {
+        format!(
+            "failed to inspect the bundle {}. Nothing was changed",
+            file.display()
+        )
+    };
+    let opened = File::open(file).with_context(cannot)?;
+    let trust = trust().with_context(cannot)?;
+    let summary = atalaya_bundle::inspect::inspect(Seekable(opened), trust.as_ref(), None);
+    serde_json::to_value(summary.with_context(cannot)?).with_context(cannot)
+}
+
+/// `None` on another machine than an appliance.
+fn trust() -> Result<Option<Trust>> {
+    let Ok(text) = std::fs::read(TRUST) else {
+        return Ok(None);
+    };
+    let image = serde_json::from_slice(&text).context("failed to understand the image's keys")?;
+    let accepted = match std::fs::read(ACCEPTED) {
+        Ok(text) => {
+            Some(serde_json::from_slice(&text).context("failed to understand the accepted keys")?)
+        }
+        Err(_) => None,
+    };
+    Ok(Some(
+        Trust::new(image, accepted.as_ref()).context("failed to trust the machine's own keys")?,
+    ))
 }
 
 /// Asks on a terminal; elsewhere somebody must have said yes before.
@@ -129,12 +161,26 @@ fn confirm(what: &str, yes: bool) -> Result<()> {
     bail!("Nothing was changed.")
 }
 
+/// After a start the boot partition is compared for a moment, and nothing else can be begun.
+fn wait_until_settled(client: &Client) -> Result<Value> {
+    let begin = Instant::now();
+    loop {
+        let answer = client.get("/v1/update")?;
+        let is_settling = answer.get("settling") == Some(&Value::Bool(true));
+        if !is_settling || begin.elapsed() > SETTLE_LIMIT {
+            return Ok(answer);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
 fn begin(client: &Client, json: bool, install: &Install) -> Result<ExitCode> {
     confirm(
         "The update is written while users go on. Then they are kept out for some minutes, the machine restarts, and if a real post does not \
          go through, everything comes back as it was.",
         install.yes,
     )?;
+    wait_until_settled(client)?;
     let is_address = ["http://", "https://"]
         .iter()
         .any(|scheme| install.source.starts_with(scheme));

@@ -109,10 +109,11 @@ fn data_is_mounted_as_the_unit_file_says() {
     put(&ground.path("data/shared/note"), "note");
     let lines = run(
         &ground,
-        "user = \"nobody\"\n[sandbox]\ndata = [{ source = \"gen:own\", path = \"/mnt\", create = true }, { source = \"data:tools\", path = \"/mnt/tools\", create = true }]\ndata_read = [{ source = \"data:shared\", path = \"/srv\" }]\nexec_paths = [\"/mnt/tools\"]\n",
+        "user = \"nobody\"\n[sandbox]\ndata = [{ source = \"gen:own\", path = \"/mnt\", create = true }, { source = \"data:tools\", path = \"/mnt/tools\", create = true }]\ndata_read = [{ source = \"data:shared\", path = \"/srv\" }, { source = \"gen:.\", path = \"/opt\" }]\nexec_paths = [\"/mnt/tools\"]\n",
         "stat -c '%U %a' /mnt
          echo x >/mnt/file && echo writes
          cat /srv/note && echo
+         echo generation: $(ls /opt)
          echo x 2>/dev/null >/srv/x || echo shared is read-only
          cp /bin/true /mnt/true && chmod +x /mnt/true
          /mnt/true 2>/dev/null || echo no programs here
@@ -122,6 +123,7 @@ fn data_is_mounted_as_the_unit_file_says() {
         "nobody 700",
         "writes",
         "note",
+        "generation: own",
         "shared is read-only",
         "no programs here",
         "programs there",

@@ -191,6 +191,12 @@ fn overview(view: &View, area: Rect, buffer: &mut Buffer) {
         &format!("Mattermost   {}{standin}", answer.mattermost),
         Style::new(),
     );
+    if let Some(update) = answer.update.as_ref().filter(|update| update.is_news()) {
+        row(
+            &format!("Update       {}", update.words),
+            Style::new().fg(Color::Yellow),
+        );
+    }
     if let Some(last) = &answer.last_boot
         && !matches!(last.cause.as_str(), "orderly" | "first-boot")
     {

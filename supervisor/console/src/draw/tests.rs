@@ -102,6 +102,25 @@ fn the_overview_has_all_that_a_person_looks_for_on_one_screen() {
 }
 
 #[test]
+fn an_update_is_shown_while_it_goes_on_and_when_it_was_taken_back() {
+    let mut view = view(15, 3);
+    for (stage, busy, is_shown) in [
+        ("opened", false, false),
+        ("writing", true, true),
+        ("rolled_back", false, true),
+    ] {
+        view.answer.update = Some(crate::model::Update {
+            stage: stage.into(),
+            busy,
+            words: "a version is being written".into(),
+        });
+        let text = shown(&view, Page::Overview, 0).join("\n");
+        let line = "Update       a version is being written";
+        assert_eq!(text.contains(line), is_shown, "{stage}:\n{text}");
+    }
+}
+
+#[test]
 fn what_is_wrong_stands_right_below_the_address_and_a_failed_service_comes_first() {
     let mut view = view(40, 3);
     view.answer.admit = false;

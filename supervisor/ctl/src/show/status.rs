@@ -48,6 +48,12 @@ pub fn status(status: &Value) -> String {
         "Mattermost",
         &format!("{}{kind}", text(status, "mattermost")),
     ));
+    let update = status.get("update").cloned().unwrap_or_default();
+    let is_news = update.get("busy") == Some(&Value::Bool(true))
+        || ["staged", "rolled_back"].contains(&text(&update, "stage").as_str());
+    if is_news {
+        lines.push(row("Update", &text(&update, "words")));
+    }
     let certificate = status
         .get("certificate")
         .map_or_else(String::new, |certificate| text(certificate, "words"));
@@ -246,6 +252,7 @@ mod tests {
             "last_boot": { "words": "switched off in order" },
             "seed": { "source": "fw_cfg", "ok": true, "error": null },
             "probe_user": "probe", "units": units,
+            "update": { "stage": "rolled_back", "busy": false, "words": "none is under way; version 0.2.0 was taken back" },
         })
     }
 
@@ -263,6 +270,9 @@ mod tests {
                 "{shown}"
             );
             assert!(shown.contains("STAND-IN"));
+            assert!(
+                shown.contains("\nUpdate       none is under way; version 0.2.0 was taken back\n")
+            );
             assert!(shown.contains("\nCertificate  from the internal authority, until"));
             assert!(shown.contains("\nFingerprint  AB:AB:"));
             assert!(shown.contains("11 GiB free of 12 GiB"), "{shown}");

@@ -172,9 +172,77 @@ fn indented(line: &str) -> String {
     format!("    {}", line.trim_start())
 }
 
-/// What a bundle says of itself.
-pub fn bundle(answer: &Value) -> String {
-    answer.to_string()
+/// What a bundle says of itself, and whether this machine believes it.
+pub fn bundle(summary: &Value) -> String {
+    let manifest = part(summary, "manifest");
+    let mattermost = part(&manifest, "mattermost");
+    let mut lines = Vec::new();
+    let mut line = |name: &str, value: String| lines.extend(row(name, &value));
+    line(
+        "Version",
+        format!(
+            "{} (build {}, {})",
+            text(&manifest, "version"),
+            text(&manifest, "build"),
+            text(&manifest, "built")
+        ),
+    );
+    line(
+        "For",
+        format!(
+            "{} {}",
+            text(&manifest, "product"),
+            text(&manifest, "architecture")
+        ),
+    );
+    line(
+        "Mattermost",
+        format!(
+            "{} ({}), schema {}",
+            text(&mattermost, "version"),
+            text(&manifest, "kind"),
+            text(&mattermost, "schema")
+        ),
+    );
+    line("PostgreSQL", text(&manifest, "postgresql"));
+    line(
+        "Comes from",
+        format!("{} or later", text(&manifest, "minimum_from")),
+    );
+    for forbidden in list(&manifest, "forbidden_from")
+        .iter()
+        .filter_map(Value::as_str)
+    {
+        line("But not", super::harmless(forbidden));
+    }
+    line("Epoch", text(&manifest, "epoch"));
+    for set in list(summary, "key_sets") {
+        let keys = list(&set, "keys").len();
+        line(
+            "Key set",
+            format!(
+                "{}: {} of {keys} keys",
+                text(&set, "version"),
+                text(&set, "threshold")
+            ),
+        );
+    }
+    for key in list(summary, "signed_by").iter().filter_map(Value::as_str) {
+        line("Signed by", super::harmless(key));
+    }
+    let refused = part(summary, "refused");
+    let asked = summary.get("trust_asked") == Some(&Value::Bool(true));
+    line(
+        "Verdict",
+        match (refused.is_object(), asked) {
+            (true, _) => three_sentences(&refused),
+            (false, true) => "its signatures are of keys that this machine trusts".to_owned(),
+            (false, false) => {
+                "its signatures are right among themselves; this machine trusts no keys".to_owned()
+            }
+        },
+    );
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -231,6 +299,35 @@ mod tests {
         assert!(
             shown.contains("Way back     there is no version"),
             "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_bundle_says_what_it_is_and_whether_it_is_believed() {
+        let mut summary = json!({
+            "manifest": { "version": "0.2.0", "build": "ab", "built": "2026-11-22T00:00:00Z", "product": "atalaya",
+                          "architecture": "x86_64", "kind": "standin", "mattermost": { "version": "11.8.0", "schema": 160 },
+                          "postgresql": "17.6", "minimum_from": "0.1.0", "forbidden_from": ["0.1.1"], "epoch": 0 },
+            "key_sets": [{ "version": 1, "threshold": 2, "keys": ["a", "b", "c"] }], "signed_by": ["a", "b"],
+            "trust_asked": true, "refused": null,
+        });
+        let shown = bundle(&summary);
+        for wanted in [
+            "Version      0.2.0 (build ab, 2026-11-22T00:00:00Z)",
+            "Mattermost   11.8.0 (standin), schema 160",
+            "But not      0.1.1",
+            "Key set      1: 2 of 3 keys",
+            "Verdict      its signatures are of keys that this machine trusts",
+        ] {
+            assert!(
+                shown.lines().any(|line| line == wanted),
+                "{wanted}:\n{shown}"
+            );
+        }
+        summary["refused"] = json!({ "code": "signatures", "what": "too few keys have signed", "data": "Nothing was changed.", "next": "Ask." });
+        assert!(
+            bundle(&summary)
+                .ends_with("Verdict      Too few keys have signed. Nothing was changed. Ask.")
         );
     }
 

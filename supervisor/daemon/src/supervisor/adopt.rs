@@ -160,8 +160,10 @@ impl Supervisor {
                 return;
             }
         };
-        // In the course of an update it says itself what is started.
-        if !self.is_on_course() && !system.as_ref().is_some_and(|record| record.started) {
+        // The course of an update says itself what is started.
+        if self.is_on_course() {
+            self.begin_update_start();
+        } else if !system.as_ref().is_some_and(|record| record.started) {
             self.apply(Input::StartWanted);
             self.keep_system();
         }

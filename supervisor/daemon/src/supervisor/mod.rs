@@ -163,6 +163,7 @@ impl Supervisor {
                     self.tell_init(&ToInit::Heartbeat);
                     self.end_late_checks();
                     self.look_at_room();
+                    self.look_after_update();
                     self.refresh();
                 }
                 // From init it comes when a fresh atalayad is wished for, or when all is done: the units are init's, and
@@ -176,6 +177,7 @@ impl Supervisor {
                     return Ok(());
                 }
             }
+            self.look_at_update();
         }
     }
 

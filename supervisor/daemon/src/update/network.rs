@@ -15,6 +15,8 @@ pub struct Before {
     pub addresses: Vec<String>,
     /// Steps of the probe that the configuration rules out.
     pub skipped: Vec<String>,
+    /// Units that had failed already: no fault of the new version.
+    pub failed: Vec<String>,
 }
 
 /// Outside the generations: both versions read it.
@@ -82,6 +84,7 @@ mod tests {
         let before = Before {
             addresses: vec!["203.0.113.7".to_owned()],
             skipped: vec!["log-in".to_owned()],
+            failed: Vec::new(),
         };
         keep(data.path(), &before).unwrap();
         assert_eq!(read(data.path()), before);

@@ -43,6 +43,11 @@ pub fn read(directory: &Path) -> Result<Found, String> {
     })
 }
 
+/// What is there after a writing that has failed.
+pub fn read_again(directory: &Path) -> Option<Record> {
+    read(directory).ok()?.record
+}
+
 fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),

@@ -7,6 +7,7 @@ pub mod init;
 mod roles;
 
 pub mod script;
+pub mod updating;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -126,6 +127,38 @@ impl Ground {
         }
     }
 
+    /// With these besides.
+    pub fn start_more(&self, arguments: &[String]) -> Alone<'_> {
+        let child = Command::new(ATALAYAD)
+            .args(self.arguments())
+            .arg("--no-init")
+            .args(arguments)
+            .spawn()
+            .unwrap();
+        Alone {
+            ground: self,
+            child,
+        }
+    }
+
+    /// As a power cut does.
+    pub fn kill_all(&self) {
+        let cgroup = atalaya_sys::cgroup::Cgroup::at(self.cgroup.join("units"));
+        cgroup.kill().unwrap();
+        self.until("nothing lives", || !cgroup.populated().unwrap_or(true));
+        cgroup.remove().unwrap();
+    }
+
+    /// Sends the beginning of a bundle, and no more for as long as the answer is kept.
+    pub fn begin_upload(&self, path: &str) -> UnixStream {
+        let mut stream = UnixStream::connect(self.path("run/control.sock")).unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.0\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000000\r\n\r\nbegins"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    }
+
     /// Expects a refusal to start; returns what was said.
     pub fn refused(&self) -> String {
         let output = Command::new(ATALAYAD)
@@ -158,10 +191,22 @@ impl Ground {
         path: &str,
         body: &str,
     ) -> Option<(u16, String)> {
+        self.request_headed(limit, method, path, "Host: atalaya", body)
+    }
+
+    pub fn request_headed(
+        &self,
+        limit: Duration,
+        method: &str,
+        path: &str,
+        head: &str,
+        body: &str,
+    ) -> Option<(u16, String)> {
         let mut stream = UnixStream::connect(self.path("run/control.sock")).ok()?;
         stream.set_read_timeout(Some(limit)).unwrap();
         let length = body.len();
-        let request = format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
+        let request =
+            format!("{method} {path} HTTP/1.0\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
@@ -304,6 +349,26 @@ impl Alone<'_> {
     }
 }
 
+impl Alone<'_> {
+    /// Waits until it has ended the machine by itself.
+    pub fn ended(mut self) {
+        let begin = Instant::now();
+        while begin.elapsed() < LIMIT * 4 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let update = self
+            .ground
+            .request("GET", "/v1/update")
+            .unwrap_or_default()
+            .1;
+        panic!("the machine does not end: {update}");
+    }
+}
+
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
         drop(self.child.kill());
@@ -416,6 +481,7 @@ pub fn play() {
             socket.send_to(message, rest).unwrap();
             forever();
         }
+        "update" => updating::play(rest),
         "walls" => walls(),
         "reach" => reach(rest),
         _ => assert!(roles::play(role, rest), "no such role: {role}"),

@@ -19,8 +19,6 @@ use crate::update::store::{self, Newest};
 
 /// How long the disk may take. Without the record nobody knows which data are the right ones, so nothing starts on them.
 const LIMIT: Duration = Duration::from_secs(25);
-/// Held back in a trial, with all that requires it: without it no interface is up, so nothing leaves the machine.
-const NETWORK: &str = "networkd";
 
 /// What was found and decided.
 struct Begun {
@@ -102,8 +100,9 @@ impl Supervisor {
             is_resumed,
             awaited: BTreeMap::new(),
             services: None,
+            later: None,
             is_broken: false,
-            skipped: begun.before.skipped,
+            before: begun.before,
             migration: look::Migration::default(),
             stall: look::Stall::default(),
             tidied_ms: 0,
@@ -117,6 +116,16 @@ impl Supervisor {
         });
         if let Some(effect) = first {
             self.carry_out_update(effect);
+        }
+    }
+
+    /// What a new boot begins with before its course says more.
+    pub(in crate::supervisor) fn begin_update_start(&mut self) {
+        let starts_all = (self.updates.course.as_ref()).is_some_and(|course| {
+            course.is_resumed || course.effects.contains(&Effect::StartServices)
+        });
+        if !starts_all {
+            self.start_without_data();
         }
     }
 
@@ -141,20 +150,6 @@ impl Supervisor {
     /// Whether the units of this boot are started by an update's course; else all wanted ones are, as ever.
     pub(in crate::supervisor) fn is_on_course(&self) -> bool {
         self.updates.course.is_some()
-    }
-
-    /// In a trial: the network and what stands on it.
-    pub(super) fn is_held_back(&self, name: &str) -> bool {
-        let is_trial = (self.updates.course.as_ref()).is_some_and(|course| {
-            is_trial(&course.mode) && !self.options.run.join("blessed").exists()
-        });
-        is_trial && self.stands_on(name, NETWORK)
-    }
-
-    fn stands_on(&self, name: &str, ground: &str) -> bool {
-        name == ground
-            || (self.system.graph().requires(name).iter())
-                .any(|required| self.stands_on(required, ground))
     }
 }
 

@@ -5,14 +5,15 @@ use std::path::Path;
 use atalaya_core::link::Action;
 use atalaya_core::machine::State;
 use atalaya_core::system::Input;
-use atalaya_core::update::machine::{self, Effect, Event, Notice, Work};
+use atalaya_core::update::assess::Mode;
+use atalaya_core::update::machine::{self, Effect, Event, Notice, Phase, Work};
 use atalaya_core::update::record::{Reason, Record};
 use atalaya_core::update::task::{self, Outcome, Refusal, Rules, Source};
 use atalaya_sys::durable;
 
 use super::super::{Message, Supervisor};
 use super::News;
-use crate::clock::wall_now;
+use crate::clock::{boottime_ms, wall_now};
 use crate::maintenance::{self, Maintenance};
 use crate::release::Release;
 use crate::update::exchange;
@@ -23,10 +24,18 @@ pub(super) const ESP: &str = "update-esp";
 pub(super) const DROP: &str = "update-drop";
 pub(super) const PROBE: &str = "probe";
 
+/// After so long the start of the machine is waited for no more, in milliseconds.
+const START_LIMIT_MS: u64 = 180_000;
+
 impl Supervisor {
     pub(super) fn carry_out_update(&mut self, effect: Effect) {
         match effect {
             Effect::WriteRecord(record) => self.write_record(record),
+            Effect::Start(work) if self.may_wait() => {
+                if let Some(course) = &mut self.updates.course {
+                    course.later = Some(work);
+                }
+            }
             Effect::Start(work) => self.start_work(work),
             Effect::Cancel(work) => self.apply(Input::Stop(unit_of(&work).to_owned())),
             Effect::StopServices => self.stop_services(),
@@ -97,6 +106,28 @@ impl Supervisor {
         self.say("update", &text);
         if !self.updates.alarms.contains(&text) {
             self.updates.alarms.push(text);
+        }
+    }
+
+    /// Comparing the boot partition reads and hashes it: the start of the machine comes first.
+    fn may_wait(&self) -> bool {
+        self.updates.course.as_ref().is_some_and(|course| {
+            matches!(course.mode, Mode::Ordinary)
+                && matches!(course.run.phase, Phase::Finding | Phase::Healing)
+                && course.services.is_some()
+                && boottime_ms().saturating_sub(self.report.times.began_ms) < START_LIMIT_MS
+        })
+    }
+
+    /// Users are in, or will not be soon.
+    pub(super) fn start_what_waited(&mut self) {
+        let is_over = !self.may_wait();
+        let course = self.updates.course.as_mut();
+        let later = course
+            .filter(|_| is_over)
+            .and_then(|course| course.later.take());
+        if let Some(work) = later {
+            self.start_work(work);
         }
     }
 
@@ -218,6 +249,7 @@ fn ask(
                 kind: release.mattermost.kind.clone(),
                 architecture: std::env::consts::ARCH.to_owned(),
                 schema,
+                postgresql: release.postgresql.clone(),
                 epoch_floor: 0,
                 key_set: 0,
                 quarantine: Vec::new(),

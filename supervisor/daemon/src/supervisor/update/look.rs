@@ -41,7 +41,7 @@ pub(super) struct Stall {
 }
 
 impl Supervisor {
-    /// After everything that happens, and every two seconds.
+    /// After everything that happens.
     pub(in crate::supervisor) fn look_at_update(&mut self) {
         if self.updates.course.is_none() {
             return;
@@ -50,6 +50,15 @@ impl Supervisor {
         self.look_at_services();
         if self.is_on_trial() {
             self.tell_what_failed();
+        }
+        self.start_what_waited();
+        self.go_on_updating();
+    }
+
+    /// Every two seconds: at what tells nobody when it changes.
+    pub(in crate::supervisor) fn look_after_update(&mut self) {
+        if self.updates.course.is_none() {
+            return;
         }
         self.look_at_migration();
         self.look_at_installation();
@@ -175,7 +184,7 @@ impl Supervisor {
         let line = voice.map(|voice| voice.last()).unwrap_or_default();
         let is_trial = self.is_on_trial();
         let course = self.updates.course.as_ref();
-        let before = course.map_or_else(Vec::new, |course| course.skipped.clone());
+        let before = course.map_or_else(Vec::new, |course| course.before.skipped.clone());
         let assessed = probe::parse(&line).and_then(|report| {
             if is_trial {
                 probe::assess_trial(&report, &before)
@@ -189,7 +198,7 @@ impl Supervisor {
                     self.alarm(alarm);
                 }
                 if let Some(course) = &mut self.updates.course {
-                    course.skipped = passed.skipped;
+                    course.before.skipped = passed.skipped;
                 }
                 Ok(())
             }

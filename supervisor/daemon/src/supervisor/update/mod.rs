@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use atalaya_core::update::assess::{Mode, OtherSlot};
-use atalaya_core::update::machine::{self, Effect, Event, Run, Step};
+use atalaya_core::update::machine::{self, Effect, Event, Run, Step, Work};
 use atalaya_core::update::record::Record;
 use atalaya_core::update::task::Refusal;
 use atalaya_sys::durable;
@@ -31,6 +31,7 @@ pub(super) use services::uses_generation;
 use super::{Message, Supervisor};
 use crate::clock::wall_ms;
 use crate::maintenance::Maintenance;
+use crate::update::network::Before;
 use crate::update::progress;
 use crate::update::store::{self, Newest};
 
@@ -69,10 +70,12 @@ struct Course {
     /// Units whose end is waited for, with the number of their run before.
     awaited: BTreeMap<&'static str, u32>,
     services: Option<services::Wait>,
+    /// What has time until users are in.
+    later: Option<Work>,
     /// The trial was told to be broken already.
     is_broken: bool,
-    /// Steps of the probe that the configuration rules out; in a trial, those that it ruled out before.
-    skipped: Vec<String>,
+    /// What the trial compares itself with; before one, what is known of it so far.
+    before: Before,
     migration: look::Migration,
     stall: look::Stall,
     tidied_ms: u64,
@@ -80,7 +83,7 @@ struct Course {
 
 /// What a thread has to tell.
 pub enum News {
-    /// The record is durable, or not changed.
+    /// The record is durable; or it could not be written, and this one was found.
     Written(Box<Record>, Result<Newest, String>),
     /// A unit's request was put together.
     Prepared(&'static str, Result<(), String>),
@@ -106,8 +109,9 @@ impl Supervisor {
                 course.newest = newest;
                 course.record = *record;
             }
-            News::Written(_, Err(error)) => {
+            News::Written(found, Err(error)) => {
                 course.is_writing = false;
+                course.record = *found;
                 course.effects.clear();
                 course.next = None;
                 course.events.push_front(Event::Unrecorded(error));
@@ -153,6 +157,7 @@ impl Supervisor {
             }
             course.take_run(&run_file);
             let event = course.events.pop_front()?;
+            course.is_resumed = false;
             // Only wishes are refused, and those are asked before they come here.
             if let Ok(step) = machine::step(&course.record, &course.run, now_s(), event) {
                 course.begin(step);
@@ -166,9 +171,15 @@ impl Supervisor {
         };
         course.is_writing = true;
         let (directory, newest) = (course.directory.clone(), course.newest);
+        let before = course.record.clone();
         let outbox = self.outbox.clone();
         tokio::task::spawn_blocking(move || {
             let written = store::write(&directory, newest, &record);
+            let record = match written {
+                Ok(_) => record,
+                // It may be there all the same; what is decided next must not deny it.
+                Err(_) => Box::new(store::read_again(&directory).unwrap_or(before)),
+            };
             drop(outbox.send(Message::Update(News::Written(record, written))));
         });
     }

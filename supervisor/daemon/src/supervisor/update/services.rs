@@ -1,7 +1,7 @@
 //! The units that users need, as an update stops and starts them. Which there are follows from their files; when each stops is the graph's
 //! business.
 
-use atalaya_core::machine::{Desired, State};
+use atalaya_core::machine::{Desired, Machine, State};
 use atalaya_core::system::Input;
 use atalaya_core::unit::{DataSource, Unit};
 use atalaya_core::update::machine::{Event, Failure};
@@ -10,7 +10,7 @@ use super::super::{Message, Supervisor};
 use super::News;
 use super::boot::is_trial;
 use crate::update::network::{self, Before};
-use crate::upstream::PATH;
+use crate::upstream::{PATH, describe};
 
 /// What is waited for.
 pub(super) enum Wait {
@@ -23,6 +23,9 @@ pub(super) enum Wait {
 /// The last on the way in, beside those that [`PATH`] names.
 const EDGE: &str = "edge";
 
+/// Held back in a trial, with all that requires it: without it no interface is up, so nothing leaves the machine.
+const NETWORK: &str = "networkd";
+
 /// Whether it uses the generation's data.
 pub(in crate::supervisor) fn uses_generation(unit: &Unit) -> bool {
     let mounts = unit.sandbox.data.iter().chain(&unit.sandbox.data_read);
@@ -34,7 +37,7 @@ pub(in crate::supervisor) fn uses_generation(unit: &Unit) -> bool {
 impl Supervisor {
     /// Those that are up and write, or might, into the data that are copied next.
     pub(super) fn stop_services(&mut self) {
-        let users = |(unit, machine): (&Unit, &atalaya_core::machine::Machine)| {
+        let users = |(unit, machine): (&Unit, &Machine)| {
             (uses_generation(unit) && machine.is_active()).then(|| unit.name.clone())
         };
         let names: Vec<String> = self.system.units().filter_map(users).collect();
@@ -64,14 +67,39 @@ impl Supervisor {
         }
     }
 
+    /// Before a boot may touch its data, or where it has none: what needs none, such as the screens.
+    pub(super) fn start_without_data(&mut self) {
+        let wanted = self.system.units().filter(|(unit, _)| unit.wanted);
+        let wanted: Vec<String> = wanted.map(|(unit, _)| unit.name.clone()).collect();
+        for name in wanted {
+            // The network comes after the machine's identity, which is in the data.
+            if self.is_free(&name) && !self.stands_on(&name, NETWORK) {
+                self.apply(Input::Start(name));
+            }
+        }
+        self.keep_system();
+    }
+
     /// In a boot that has no data only what needs none.
     fn is_allowed(&self, name: &str) -> bool {
-        if self.options.generation.is_some() {
-            return true;
-        }
+        self.options.generation.is_some() || self.is_free(name)
+    }
+
+    fn is_free(&self, name: &str) -> bool {
         let is_free = (self.system.unit(name)).is_some_and(|(unit, _)| !uses_generation(unit));
         let mut required = self.system.graph().requires(name).iter();
-        is_free && required.all(|required| self.is_allowed(required))
+        is_free && required.all(|required| self.is_free(required))
+    }
+
+    /// In a trial: the network and what stands on it.
+    fn is_held_back(&self, name: &str) -> bool {
+        let is_trial = (self.updates.course.as_ref()).is_some_and(|course| is_trial(&course.mode));
+        is_trial && !self.options.run.join("blessed").exists() && self.stands_on(name, NETWORK)
+    }
+
+    fn stands_on(&self, name: &str, ground: &str) -> bool {
+        let mut required = self.system.graph().requires(name).iter();
+        name == ground || required.any(|required| self.stands_on(required, ground))
     }
 
     /// The trial is over: the network, and with it everything that sends.
@@ -79,16 +107,14 @@ impl Supervisor {
         if let Err(error) = network::release(&self.options.update()) {
             self.say("atalayad", &error);
         }
-        self.start_held();
-    }
-
-    fn start_held(&mut self) {
         let held: Vec<String> = (self.system.units())
             .filter(|(unit, machine)| unit.wanted && machine.desired() == Desired::Down)
             .map(|(unit, _)| unit.name.clone())
             .collect();
         for name in held {
-            self.apply(Input::Start(name));
+            if self.stands_on(&name, NETWORK) {
+                self.apply(Input::Start(name));
+            }
         }
         self.keep_system();
     }
@@ -136,7 +162,8 @@ impl Supervisor {
         };
         let before = Before {
             addresses: self.report.facts.addresses.clone(),
-            skipped: course.skipped.clone(),
+            skipped: course.before.skipped.clone(),
+            failed: self.failed_units(),
         };
         let outbox = self.outbox.clone();
         tokio::task::spawn_blocking(move || {
@@ -181,29 +208,33 @@ impl Supervisor {
 
     /// A unit that was given up ends the trial; told once.
     pub(super) fn tell_what_failed(&mut self) -> bool {
-        let failed = self
-            .system
-            .units()
-            .find_map(|(unit, machine)| match machine.state() {
-                State::Failed { stage, reason } if unit.wanted => {
-                    let name = unit.name.clone();
-                    Some((name, format!("{} failed at {stage}: {reason}", unit.name)))
-                }
-                State::Failed { .. }
-                | State::Stopped
-                | State::Waiting
-                | State::Starting(_)
-                | State::Running
-                | State::Stopping { .. }
-                | State::Backoff { .. }
-                | State::Done => None,
-            });
-        let Some((name, what)) = failed else {
+        let before = self
+            .updates
+            .course
+            .as_ref()
+            .map(|course| &course.before.failed);
+        let is_new = |name: &String| before.is_none_or(|before| !before.contains(name));
+        let Some(name) = self.failed_units().into_iter().find(is_new) else {
             return false;
         };
+        let words = self
+            .system
+            .unit(&name)
+            .map(|(_, machine)| describe(machine));
+        let what = format!("{name} {}", words.unwrap_or_default());
         let log = self.last_words(&name);
         self.break_trial(Failure { what, log });
         true
+    }
+
+    /// Those that were given up and are wanted.
+    fn failed_units(&self) -> Vec<String> {
+        let failed = |machine: &Machine| matches!(machine.state(), State::Failed { .. });
+        let units = self
+            .system
+            .units()
+            .filter(|(unit, machine)| unit.wanted && failed(machine));
+        units.map(|(unit, _)| unit.name.clone()).collect()
     }
 
     pub(super) fn break_trial(&mut self, failure: Failure) {

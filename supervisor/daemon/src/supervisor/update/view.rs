@@ -19,7 +19,7 @@ impl Supervisor {
         });
         let Some(course) = &self.updates.course else {
             return json!({
-                "words": "this machine cannot be updated", "busy": false, "receiving": false, "running": running,
+                "words": "this machine cannot be updated", "busy": false, "settling": false, "receiving": false, "running": running,
                 "good": running, "rollback": { "refused": "There is no version to go back to." },
                 "alarms": self.updates.alarms,
             });
@@ -33,6 +33,7 @@ impl Supervisor {
             "stage": record.stage,
             "words": self.update_words(course),
             "busy": is_busy(course),
+            "settling": is_settling(course),
             "receiving": is_installing,
             "running": running,
             "good": record.good,
@@ -108,6 +109,12 @@ fn is_busy(course: &Course) -> bool {
         Phase::Rest | Phase::Finding | Phase::Healing | Phase::Stranded
     );
     !is_at_rest || course.is_occupied()
+}
+
+/// Nothing is under way, and yet a wish would be refused for a moment: a client waits.
+fn is_settling(course: &Course) -> bool {
+    let is_comparing = matches!(course.phase(), Phase::Finding | Phase::Healing);
+    is_comparing || (course.phase() == Phase::Rest && course.is_occupied())
 }
 
 /// Why the last one came to nothing, in three sentences.
