@@ -233,7 +233,7 @@ fn what_was_copied_beforehand_is_brought_up_to_date() {
         "file",
         "folder/in/it",
         "swapped/a",
-        "exchange/a",
+        "another/a",
         "linked",
     ] {
         machine.put(&format!("gen/1/mattermost/{name}"), name);
@@ -266,8 +266,8 @@ fn what_was_copied_beforehand_is_brought_up_to_date() {
     symlink("same", path("folder")).unwrap();
     // Another folder in the place of one, with a file of the same name and size in it that has not been touched.
     fs::rename(path("swapped"), path("third")).unwrap();
-    fs::rename(path("exchange"), path("swapped")).unwrap();
-    fs::rename(path("third"), path("exchange")).unwrap();
+    fs::rename(path("another"), path("swapped")).unwrap();
+    fs::rename(path("third"), path("another")).unwrap();
     fs::hard_link(path("linked"), path("a-link")).unwrap();
 
     let copied = machine.copy().unwrap();
