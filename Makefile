@@ -63,7 +63,7 @@ help: ## explain every target
 	@echo "  ACCEL=tcg|kvm                      how QEMU executes the machine; found out otherwise"
 	@echo "  ATALAYA_CACHE=cache                where tools, packages and releases are kept"
 	@echo "  ATALAYA_RUN=run                    where the machine of make run lives"
-	@echo "  BENCH=\"NAME ...\"                   what make bench measures: restart graph log adoption memory edge boot phases build;"
+	@echo "  BENCH=\"NAME ...\"                   what make bench measures: restart graph log adoption memory edge generation slot boot phases build;"
 	@echo "                                     also its options, as BENCH=--help tells them"
 	@echo "  SOAK_SECONDS=3600                  how long make soak goes on"
 	@echo "  MIRROR=URL SECURITY_MIRROR=URL     Debian's mirrors; taken from this machine's apt entries otherwise"

@@ -3,7 +3,7 @@
 
 use atalaya_core::words::size;
 
-/// Left over for everything else: what the copy's own directories take (half a KiB a file), logs, what users upload next.
+/// Left over for everything else: what the copy's own directories take (675 bytes a file), logs, what users upload next.
 pub const SPARE: u64 = 1 << 30;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
