@@ -55,6 +55,9 @@ pub struct Rules {
     pub architecture: String,
     /// Of the database as it is; none while it is not known.
     pub schema: Option<u64>,
+    /// The release that runs, as in `17.6`: the data of one major version are not read by another. Empty while it is not known.
+    #[serde(default)]
+    pub postgresql: String,
     /// The higher of the recorded floor and the running image's own epoch.
     pub epoch_floor: u64,
     /// The newest key set that was accepted.
