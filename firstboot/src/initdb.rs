@@ -33,6 +33,11 @@ pub enum InitdbError {
          begin with an empty database", .0.display()
     )]
     NotACluster(PathBuf),
+    #[error(
+        "the database in {} was made by another major version of PostgreSQL than this image has. No database was made and nothing \
+         was changed. Start an image with the PostgreSQL that made it", .0.display()
+    )]
+    OtherVersion(PathBuf),
     #[error("failed to {operation} {}", path.display())]
     File {
         operation: &'static str,
@@ -62,6 +67,9 @@ pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<(), InitdbError> {
     if plan.directory.symlink_metadata().is_ok() {
         return Err(InitdbError::NotACluster(plan.directory.clone()));
     }
+    if let Some(other) = other_cluster(&plan.directory)? {
+        return Err(InitdbError::OtherVersion(other));
+    }
     let start = Instant::now();
     let unfinished = beside(&plan.directory);
     remove_leftovers(&unfinished)?;
@@ -89,6 +97,27 @@ pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<(), InitdbError> {
         start.elapsed().as_secs_f64()
     ));
     Ok(())
+}
+
+/// A cluster beside it, in a directory that another version's number names: an empty one would take the place of its data.
+fn other_cluster(directory: &Path) -> Result<Option<PathBuf>, InitdbError> {
+    let Some(parent) = directory.parent() else {
+        return Ok(None);
+    };
+    let failed = |source| InitdbError::File {
+        operation: "list",
+        path: parent.to_owned(),
+        source,
+    };
+    for entry in std::fs::read_dir(parent).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().and_then(OsStr::to_str);
+        if name.is_some_and(|name| name.parse::<u32>().is_ok()) && path.join("PG_VERSION").exists()
+        {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 fn beside(directory: &Path) -> PathBuf {

@@ -233,6 +233,20 @@ fn a_statement_that_fails_is_not_overlooked() {
     assert!(!place.cluster().exists());
 }
 
+/// Not even where an image with a later PostgreSQL comes to data that it cannot read.
+#[test]
+fn no_empty_database_is_made_beside_one_of_another_version() {
+    let place = Place::new();
+    let other = place.root.path().join("16");
+    std::fs::create_dir(&other).unwrap();
+    atalaya_sys::durable::write(&other.join("PG_VERSION"), b"16", 0o644, None).unwrap();
+    let outcome = place.initdb(&programs());
+    assert!(!outcome.status.success());
+    let said = String::from_utf8_lossy(&outcome.stderr);
+    assert!(said.contains("No database was made"), "{said}");
+    assert_eq!(place.names(), ["16"]);
+}
+
 #[test]
 fn a_directory_that_is_no_cluster_is_never_touched() {
     let place = Place::new();

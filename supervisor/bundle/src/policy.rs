@@ -77,6 +77,14 @@ pub fn assess(manifest: &Manifest, rules: &Rules) -> Result<(), Refusal> {
             return Err(Refusal::ForbiddenFrom { version, running });
         }
     }
+    let here = major(&rules.postgresql);
+    if here.is_some() && major(&manifest.postgresql) != here {
+        return Err(Refusal::PostgreSql {
+            version,
+            found: manifest.postgresql.clone(),
+            here: rules.postgresql.clone(),
+        });
+    }
     let to = manifest.mattermost.schema;
     if rules.external_database && rules.schema != Some(to) && rules.external_backup.is_none() {
         let from = rules.schema.map(|schema| schema.to_string());
@@ -87,6 +95,11 @@ pub fn assess(manifest: &Manifest, rules: &Rules) -> Result<(), Refusal> {
         });
     }
     Ok(())
+}
+
+/// 17 of `17.6`.
+fn major(postgresql: &str) -> Option<u32> {
+    postgresql.split('.').next()?.parse().ok()
 }
 
 /// The stand-in's mark is not a part of the version: the kind is compared by itself.

@@ -100,6 +100,14 @@ pub enum Refusal {
     #[error("{running:?}, which runs, is not a version that can be compared")]
     Incomparable { running: String },
     #[error(
+        "version {version} has PostgreSQL {found}, and the data are of PostgreSQL {here}: no version carries them over yet"
+    )]
+    PostgreSql {
+        version: String,
+        found: String,
+        here: String,
+    },
+    #[error(
         "version {version} changes the database ({from} to {to}), which is on another server and cannot be taken back from here"
     )]
     ExternalDatabase {
@@ -150,6 +158,7 @@ impl Refusal {
             Self::MinimumFrom { .. } => "minimum_from",
             Self::ForbiddenFrom { .. } => "forbidden_from",
             Self::Incomparable { .. } => "version",
+            Self::PostgreSql { .. } => "postgresql",
             Self::ExternalDatabase { .. } => "external_database",
         }
     }
@@ -196,6 +205,7 @@ impl Refusal {
             }
             Self::ForbiddenFrom { .. } => "Update to another version first.",
             Self::Incomparable { .. } => "Install a release.",
+            Self::PostgreSql { .. } => "Get a version with the same PostgreSQL.",
             Self::ExternalDatabase { .. } => {
                 "Back up the database on its server, then say so: `atalaya update install --external-backup=NOTE`."
             }

@@ -94,6 +94,19 @@ fn an_older_version() {
 }
 
 #[test]
+fn another_major_version_of_postgresql() {
+    assert_eq!(
+        verdict(|m, _| m.postgresql = "18.1".into()),
+        Err("postgresql")
+    );
+    assert_eq!(
+        verdict(|m, _| m.postgresql = "16.9".into()),
+        Err("postgresql")
+    );
+    assert_eq!(verdict(|m, _| m.postgresql = "17.9".into()), Ok(()));
+}
+
+#[test]
 fn an_edge_that_is_closed() {
     assert_eq!(
         verdict(|m, _| m.minimum_from = "0.1.1-standin".into()),

@@ -135,6 +135,7 @@ pub fn rules() -> Rules {
         kind: "standin".to_owned(),
         architecture: "x86_64".to_owned(),
         schema: Some(158),
+        postgresql: "17.6".to_owned(),
         epoch_floor: 1,
         key_set: 1,
         quarantine: Vec::new(),
