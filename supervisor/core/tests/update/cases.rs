@@ -538,6 +538,16 @@ fn a_restart_makes_it_so_that_users_are_in_or_out() {
         let after = resume(&record, &run, NOW);
         assert_eq!(after.run.phase, phase);
         assert_eq!(admits(&after.effects), [open], "{phase:?}");
+        // Once it is done nothing is started again that somebody has stopped by hand.
+        let run = Run { done: true, ..run };
+        let after = resume(&record, &run, NOW);
+        let is_awaited = matches!(phase, Phase::Returning);
+        assert_eq!(
+            after.effects.contains(&Effect::StartServices),
+            is_awaited,
+            "{phase:?}"
+        );
+        assert!(admits(&after.effects).is_empty());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Random lists of what happens in and around updates, against a model of the machine outside: a loader that counts, a boot partition on FAT, two
 //! slots, generations of data, units that answer or do not, an atalayad that dies, and power that goes at any moment. After every step the promises
 //! of an update are checked (`promises`). What a person would ask first is in `cases`, what a boot means in `boots`; `format` has the bytes of the
-//! record, frozen, and `table` the table in docs/updates.md.
+//! record, frozen, and `table` the page docs/update-states.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // what a test needs is not only in #[test]
 
 mod acts;

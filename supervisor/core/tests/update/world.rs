@@ -41,6 +41,8 @@ enum Waiting {
 pub struct Machine {
     pub version: usize,
     pub slot: Slot,
+    /// Its number, and whether it has a counter.
+    entry: (u32, bool),
     pub mode: Mode,
     pub generation: Option<u32>,
     pub record: Option<Record>,
@@ -208,6 +210,7 @@ impl World {
         self.machine = Some(Machine {
             version,
             slot,
+            entry: (entry, counted),
             mode: plan.mode,
             generation: plan.generation,
             record,
@@ -238,8 +241,13 @@ impl World {
             _ => None,
         });
         machine.todo.extend(writes);
+        let done = Run {
+            done: true,
+            ..step.run.clone()
+        };
         machine.todo.push_back(Todo::Keep(step.run));
         machine.todo.extend(others.into_iter().map(Todo::Do));
+        machine.todo.push_back(Todo::Keep(done));
     }
 
     /// The driver takes the next event when the last one is carried out.
@@ -512,10 +520,11 @@ impl World {
         if machine.record.is_none() {
             return;
         }
-        // The plan is in /run before its record is written, so that nobody assesses twice in a boot.
-        let is_planned = matches!(machine.todo.front(), Some(Todo::Write(_))) && !machine.is_kept;
-        if is_planned {
-            return;
+        // The plan is in /run after its record is written: whoever finds none assesses again.
+        if machine.todo.iter().any(|todo| matches!(todo, Todo::Boot)) {
+            let (version, slot) = (machine.version, machine.slot);
+            let (entry, counted) = machine.entry;
+            return self.assess(version, slot, entry, counted);
         }
         machine.todo.clear();
         machine.record.clone_from(&record);

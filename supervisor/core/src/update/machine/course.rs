@@ -18,7 +18,10 @@ impl Course {
     pub fn new(record: &Record, run: &Run, now: u64) -> Self {
         Self {
             record: record.clone(),
-            run: run.clone(),
+            run: Run {
+                done: false,
+                ..run.clone()
+            },
             now,
             effects: Vec::new(),
         }

@@ -103,6 +103,9 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     pub phase: Phase,
+    /// What was to be done on the way into this phase was done. The driver sets it.
+    #[serde(default)]
+    pub done: bool,
     /// The loader counts the entry that was started: a restart cannot go on for ever.
     #[serde(default)]
     pub counted: bool,
@@ -133,6 +136,7 @@ impl Run {
     pub const fn of(phase: Phase) -> Self {
         Self {
             phase,
+            done: false,
             counted: false,
             previous: false,
             cancelled: false,

@@ -1,5 +1,5 @@
 //! The course of an update: what happens comes in as an [`Event`] with the time, and out come the new record, what this boot is waiting for
-//! ([`Phase`]), and what is to be done, in order. Does nothing itself. docs/updates.md has every phase with every event.
+//! ([`Phase`]), and what is to be done, in order. Does nothing itself. docs/update-states.md has every phase with every event.
 //!
 //! ```text
 //!  the running version                                            the new one, after the reboot
@@ -15,7 +15,7 @@
 //!
 //! What the driver promises. Effects are carried out in their order. `WriteRecord` comes first in a list, and is durable before anything else is
 //! done. If it fails, the rest of the list is dropped, the run stays as it was, the record is read again from the disk, which may have it all the
-//! same, and [`Event::Unrecorded`] follows. Then the run is kept, then the other effects follow. Of each unit one run at a time: what is started
+//! same, and [`Event::Unrecorded`] follows. Then the run is kept, then the other effects follow, then it is kept with `done`. Of each unit one run at a time: what is started
 //! while an earlier run has not ended waits for that, and only the last start is answered.
 
 mod answers;

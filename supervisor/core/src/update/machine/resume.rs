@@ -10,7 +10,7 @@ pub fn resume(record: &Record, run: &Run, now: u64) -> Step {
     let mut course = Course::new(record, run, now);
     let is_behind = course.is_behind();
     let is_open = matches!(doors(record, run), Effect::Admit { open: true, .. });
-    if is_open || !is_behind {
+    if !run.done && (is_open || !is_behind) {
         course.stand();
     }
     if is_behind {
@@ -22,7 +22,7 @@ pub fn resume(record: &Record, run: &Run, now: u64) -> Step {
 }
 
 impl Course {
-    /// How things stand in this phase, in case the last atalayad did not come to it.
+    /// How things stand in this phase, as the last atalayad may not have come to it.
     fn stand(&mut self) {
         match self.run.phase {
             Phase::Rest
