@@ -67,6 +67,11 @@ impl<S: Source> Input<S> {
         Self { source }
     }
 
+    /// See [`Source::announce`].
+    pub fn announce(&mut self, bytes: u64) {
+        self.source.announce(bytes);
+    }
+
     /// Reads the header of `entry` and says how many bytes the entry has.
     pub fn enter(&mut self, entry: &'static str, size: Size) -> Result<u64> {
         let mut found = [0; BLOCK];

@@ -242,6 +242,13 @@ impl<S: Source> Root<S> {
         })
     }
 
+    /// Tells the source that so many chunks come next of which the last will be read, so that it can fetch them together.
+    pub fn announce(&mut self, chunks: usize) {
+        let next = usize::try_from(self.next).unwrap_or(usize::MAX);
+        let lengths = self.lengths.iter().skip(next).take(chunks);
+        self.input.announce(lengths.map(|length| u64::from(*length)).sum());
+    }
+
     /// The next chunk's blocks, each as the tree wants it; nothing behind the last.
     ///
     /// # Errors

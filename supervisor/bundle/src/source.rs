@@ -15,6 +15,9 @@ pub trait Source {
     /// # Errors
     /// The bytes behind cannot be had.
     fn skip(&mut self, bytes: u64) -> io::Result<()>;
+
+    /// So many bytes are read or skipped next, and the last of them is read: who has to ask for bytes can ask for these together. A hint.
+    fn announce(&mut self, _bytes: u64) {}
 }
 
 impl<S: Source + ?Sized> Source for &mut S {
@@ -25,6 +28,10 @@ impl<S: Source + ?Sized> Source for &mut S {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         (**self).skip(bytes)
     }
+
+    fn announce(&mut self, bytes: u64) {
+        (**self).announce(bytes);
+    }
 }
 
 impl<S: Source + ?Sized> Source for Box<S> {
@@ -34,6 +41,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         (**self).skip(bytes)
+    }
+
+    fn announce(&mut self, bytes: u64) {
+        (**self).announce(bytes);
     }
 }
 

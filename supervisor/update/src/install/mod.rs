@@ -12,7 +12,7 @@
 //! Ended anywhere (SIGTERM, a power cut), the slot is as it was or invalid, and the next attempt finds in place what this one has written. What
 //! comes next, and whether it may come, is the supervisor's to decide.
 
-mod confine;
+pub mod confine;
 mod failure;
 mod kept;
 mod partitions;

@@ -40,10 +40,20 @@ impl Index {
         Ok(Self { blocks })
     }
 
-    /// All blocks of a chunk, if the running slot has them.
+    /// Whether the running slot seems to have block `number` of the new system.
+    fn knows(&self, tree: &Tree, number: u64) -> bool {
+        let Some(wanted) = tree.leaf(number).map(prefix) else {
+            return false;
+        };
+        let search = self
+            .blocks
+            .binary_search_by_key(&wanted, |(prefix, _)| *prefix);
+        search.is_ok()
+    }
+
+    /// All blocks of a chunk, if the running slot really has them.
     pub fn assemble(&self, chunk: &Chunk, tree: &Tree, running: &Device) -> Option<Vec<u8>> {
-        // Most chunks that are not there whole begin with a block that is not there.
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(usize::try_from(chunk.blocks).ok()? * BLOCK);
         for number in chunk.first_block..chunk.first_block + chunk.blocks {
             let leaf = tree.leaf(number)?;
             let block = self.find(leaf, tree, number, running)?;
@@ -73,12 +83,73 @@ impl Index {
     }
 }
 
-/// Whether the target holds this chunk already. Only what begins right is read on.
-pub fn is_in_place(chunk: &Chunk, tree: &Tree, target: &Device) -> bool {
-    let mut block = [0; BLOCK];
-    (chunk.first_block..chunk.first_block + chunk.blocks).all(|number| {
-        target.read(&mut block, number * BLOCK as u64).is_ok() && tree.matches(number, &block)
-    })
+/// Where a chunk is to come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It is in place.
+    Target,
+    Running,
+    Bundle,
+}
+
+/// For every chunk of `chunk_blocks` blocks.
+pub fn plan(tree: &Tree, chunk_blocks: u64, index: &Index, target: &Device) -> Vec<Origin> {
+    let mut in_place = InPlace::new();
+    let mut origins = Vec::new();
+    let mut first = 0;
+    while first < tree.blocks() {
+        let end = tree.blocks().min(first + chunk_blocks);
+        origins.push(if in_place.holds(tree, first..end, target) {
+            Origin::Target
+        } else if (first..end).all(|number| index.knows(tree, number)) {
+            Origin::Running
+        } else {
+            Origin::Bundle
+        });
+        first = end;
+    }
+    origins
+}
+
+/// How many of these chunks belong together for whoever has to ask for them: up to the last one from the bundle before a gap that is worth
+/// asking again.
+pub fn together(origins: &[Origin], gap: usize) -> usize {
+    let mut last = 0;
+    for (number, origin) in origins.iter().enumerate() {
+        if *origin == Origin::Bundle {
+            last = number + 1;
+        } else if number >= last + gap {
+            break;
+        }
+    }
+    last
+}
+
+/// Finds what an attempt has written that was cut off. It begins at the front, and what was still on its way when the power went is a few MiB:
+/// behind more than that which is not there, nothing is looked for.
+struct InPlace {
+    missing: u64,
+}
+
+impl InPlace {
+    const PATIENCE: u64 = (16 << 20) / BLOCK as u64;
+
+    fn new() -> Self {
+        Self { missing: 0 }
+    }
+
+    fn holds(&mut self, tree: &Tree, blocks: std::ops::Range<u64>, target: &Device) -> bool {
+        if self.missing >= Self::PATIENCE {
+            return false;
+        }
+        let length = blocks.end - blocks.start;
+        let mut block = [0; BLOCK];
+        let holds = blocks.into_iter().all(|number| {
+            target.read(&mut block, number * BLOCK as u64).is_ok() && tree.matches(number, &block)
+        });
+        self.missing = if holds { 0 } else { self.missing + length };
+        holds
+    }
 }
 
 /// Reads the first `blocks` blocks from the device, in order, and leaves none of them in memory.
@@ -116,4 +187,24 @@ fn prefix(digest: &[u8; 32]) -> u64 {
     first
         .iter()
         .fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Origin::{Bundle, Running, Target};
+    use super::together;
+
+    #[test]
+    fn chunks_are_asked_for_together_across_gaps_that_are_not_worth_a_question() {
+        for (origins, gap, expected) in [
+            (&[][..], 2, 0),
+            (&[Bundle], 2, 1),
+            (&[Bundle, Bundle, Running], 2, 2),
+            (&[Bundle, Running, Bundle, Target, Target, Bundle], 1, 3),
+            (&[Bundle, Running, Bundle, Target, Target, Bundle], 2, 6),
+            (&[Bundle, Running, Running, Running, Bundle], 2, 1),
+        ] {
+            assert_eq!(together(origins, gap), expected, "{origins:?}, {gap}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ const BLOCK: usize = 4096;
 
 #[test]
 fn the_slot_holds_the_new_system_and_data_keeps_what_belongs_to_it() {
-    let ground = Ground::new(&sample::root(64, "running"), "salt");
+    let ground = Ground::new(&[1; 64 * BLOCK], "salt");
     let root = sample::root(100, "new");
     let tree = sample::tree(&root, NEW);
     let staged = done(ground.install(&ground.bundle(&root)));
@@ -72,7 +72,8 @@ fn blocks_of_the_running_slot_are_not_fetched_wherever_they_lie() {
         let bundle = ground.bundle(&root);
         let staged = done(ground.install(&bundle));
         assert_eq!(ground.read("root-b")[..root.len()], root);
-        assert_eq!(staged.progress.reused, 64 * BLOCK as u64, "{salt}");
+        // Every fourth block of a sample is the same in all of them.
+        assert_eq!(staged.progress.reused, (64 + 8) * BLOCK as u64, "{salt}");
         assert!(staged.progress.fetched < bundle.len() as u64, "{salt}");
     }
 }

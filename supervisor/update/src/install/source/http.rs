@@ -1,7 +1,7 @@
 //! A bundle on a web server, read by ranges: what is skipped is not fetched, and what breaks off is continued.
 //!
 //! A range is asked for, not the rest of the file, because a connection that is closed in the middle has always brought more than was read. It
-//! doubles as long as everything in it is wanted, so a bundle of which all is needed takes few requests.
+//! is what was announced; where nothing was, it doubles as long as everything in it is wanted.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -25,7 +25,7 @@ const REDIRECTS: u32 = 5;
 const FIRST_RANGE: u64 = 256 << 10;
 const LONGEST_RANGE: u64 = 8 << 20;
 /// A shorter gap is read and dropped: to ask again takes longer.
-const GAP: u64 = 64 << 10;
+pub const GAP: u64 = 64 << 10;
 
 /// What waits between two tries.
 pub type Waiter = Box<dyn FnMut(Duration)>;
@@ -43,6 +43,8 @@ pub struct Http {
     /// Strong ETag: parts of two files must not be mixed.
     tag: Option<String>,
     range: u64,
+    /// Up to there everything was said to be wanted.
+    announced: u64,
     body: Option<Open>,
     patience: Patience,
     wait: Waiter,
@@ -102,6 +104,7 @@ impl Http {
             ranges: true,
             tag: None,
             range: FIRST_RANGE,
+            announced: 0,
             body: None,
             patience: Patience::default(),
             wait: Box::new(std::thread::sleep),
@@ -149,7 +152,9 @@ impl Http {
         if self.total.is_some_and(|total| self.position >= total) {
             return Err(Failure::End);
         }
-        let last = self.position + self.range - 1;
+        let announced = self.announced.saturating_sub(self.position);
+        let range = if announced > 0 { announced } else { self.range };
+        let last = self.position.saturating_add(range) - 1;
         let mut request = self.agent.get(&self.address);
         if self.ranges {
             request = request.header(header::RANGE, format!("bytes={}-{last}", self.position));
@@ -219,6 +224,14 @@ impl Http {
         })
     }
 
+    /// All of a range was wanted. To see its end lets the next question use the same connection.
+    fn end_range(&mut self) {
+        if let Some(mut open) = self.body.take() {
+            drop(open.reader.read(&mut [0]));
+        }
+        self.range = (self.range * 2).min(LONGEST_RANGE);
+    }
+
     /// Waits before the next try, unless it was one too many.
     fn pause(&mut self, reason: &str, asked: Option<Duration>) -> io::Result<()> {
         self.body = None;
@@ -259,17 +272,17 @@ impl Source for Http {
                         self.pause("the connection ended too early", None)?;
                     } else if end.is_none() || self.total == Some(self.position) {
                         return Ok(0);
-                    } else {
-                        self.range = (self.range * 2).min(LONGEST_RANGE);
                     }
                 }
-                Ok((count, _)) => {
+                Ok((count, end)) => {
                     self.meter.add(count);
                     self.position += count as u64;
-                    if let Some(open) = &mut self.body {
+                    self.patience.renew();
+                    if end == Some(self.position) {
+                        self.end_range();
+                    } else if let Some(open) = &mut self.body {
                         open.at = self.position;
                     }
-                    self.patience.renew();
                     return Ok(count);
                 }
                 Err(Failure::End) => return Ok(0),
@@ -294,6 +307,10 @@ impl Source for Http {
             self.range = FIRST_RANGE;
         }
         Ok(())
+    }
+
+    fn announce(&mut self, bytes: u64) {
+        self.announced = self.position.saturating_add(bytes);
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use atalaya_bundle::Source;
 use atalaya_core::update::task;
 
-pub use http::{Http, Waiter, shown};
+pub use http::{GAP, Http, Waiter, shown};
 
 /// Bytes that have been fetched, whether they were wanted or not.
 #[derive(Debug, Clone, Default)]

@@ -201,6 +201,34 @@ fn what_is_skipped_is_not_fetched() {
 }
 
 #[test]
+fn what_was_announced_is_asked_for_at_once_and_no_more() {
+    let file = file(4 << 20);
+    let server = Server::start(file.clone(), vec![Deed::Serve]);
+    let (mut source, meter, _) = http(&server);
+    source.announce(3 << 20);
+    // Of what was announced some may be skipped, when it turns out to be there.
+    let mut bytes = read(&mut source, 1 << 20).unwrap();
+    source.skip(1000).unwrap();
+    bytes.extend(read(&mut source, (2 << 20) - 1000).unwrap());
+    source.skip(500_000).unwrap();
+    source.announce(2000);
+    bytes.extend(read(&mut source, 2000).unwrap());
+    let last = (3 << 20) + 500_000;
+    let expected = [
+        &file[..1 << 20],
+        &file[(1 << 20) + 1000..3 << 20],
+        &file[last..last + 2000],
+    ];
+    assert!(bytes == expected.concat());
+    let ranges = [
+        format!("bytes=0-{}", (3 << 20) - 1),
+        format!("bytes={last}-{}", last + 1999),
+    ];
+    assert_eq!(server.asked(), ranges);
+    assert_eq!(meter.bytes(), (3 << 20) + 2000);
+}
+
+#[test]
 fn what_breaks_off_is_continued_where_it_ended() {
     let file = file(300_000);
     let deeds = vec![
