@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: run test image bundle bench soak setup clean distclean help
+.PHONY: run test image bundle bench soak demo-update setup clean distclean help
 
 ATALAYA_CACHE ?= cache
 CARGO_TARGET := build/cargo/release
@@ -35,9 +35,14 @@ bench: ## measure against runit, s6, svlogd, nginx, HAProxy and systemd, and pri
 	@cargo build --release --workspace --bins
 	@ATALAYA_BUILD_OPTIONS="$(BUILD_OPTIONS)" exec $(CARGO_TARGET)/atalaya-bench $(BENCH)
 
-soak: setup ## the TLS edge for an hour (SOAK_SECONDS=3600) under load, reloads and restarts: memory and descriptors must stay flat
+soak: setup ## the TLS edge for an hour (SOAK_SECONDS=3600) under load; then an update with 1,000 power cuts, 100 of them booted
 	@cargo build --release --workspace --bins
-	@SOAK_SECONDS=$(or $(SOAK_SECONDS),3600) exec cargo test --release -p atalaya-load --test soak -- --nocapture
+	@SOAK_SECONDS=$(or $(SOAK_SECONDS),3600) cargo test --release -p atalaya-load --test soak -- --nocapture
+	@tests/update-images
+	@ATALAYA_CUTS=1000 ATALAYA_CUT_BOOTS=100 exec cargo test --release --workspace --test update_machine -- forward power_cut
+
+demo-update: setup ## on one screen: a post, an update that goes well, and a broken one that comes back by itself
+	@exec tests/demo-update
 
 setup: ## install the packages that are missing (image/packages.txt); does nothing when all is there
 	@image/setup
@@ -50,7 +55,7 @@ distclean: clean ## remove cache/ and run/ too: tools, packages, releases, and t
 
 help: ## explain every target
 	@echo "Targets:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo
 	@echo "Settings, as in \`make run FRESH=1\`:"
 	@echo "  MATTERMOST=auto|official|standin   which server goes in; auto takes the stand-in if the official release cannot be had"
