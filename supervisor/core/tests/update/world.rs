@@ -31,7 +31,7 @@ enum Todo {
 /// A unit, or all of them, whose answer is an event.
 #[derive(Debug, Clone, PartialEq)]
 enum Waiting {
-    Unit(Work, Option<Rules>),
+    Unit(Work, Option<Box<Rules>>),
     Stop,
     Ready,
 }
@@ -196,7 +196,7 @@ impl World {
         let facts = Facts {
             running,
             slot,
-            entry: (self.now % 2 == 0).then_some(entry),
+            entry: self.now.is_multiple_of(2).then_some(entry),
             counted,
             other: self.outside.other(slot),
             generations: self.outside.generations.keys().copied().collect(),
@@ -364,7 +364,7 @@ impl World {
         let rules = match &work {
             Work::Install { asked, .. } => {
                 let record = self.machine.as_ref().unwrap().record.as_ref().unwrap();
-                Some(rules(record, asked, of_machine(record)))
+                Some(Box::new(rules(record, asked, of_machine(record))))
             }
             _ => None,
         };
@@ -502,7 +502,7 @@ impl World {
                         self.outside.generations.remove(number);
                     }
                 }
-                Waiting::Unit(Work::Install { slot, .. }, _) if luck % 2 == 0 => {
+                Waiting::Unit(Work::Install { slot, .. }, _) if luck.is_multiple_of(2) => {
                     self.outside.put(*slot, None);
                 }
                 Waiting::Unit(Work::Install { .. }, _) => {}
@@ -596,6 +596,7 @@ pub fn of_machine(record: &Record) -> Rules {
         kind: "standin".to_owned(),
         architecture: "x86_64".to_owned(),
         schema: None,
+        postgresql: "17.6".to_owned(),
         epoch_floor: 0,
         key_set: 0,
         quarantine: Vec::new(),

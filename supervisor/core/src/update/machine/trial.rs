@@ -218,7 +218,7 @@ impl Course {
         if self.run.ready {
             self.returned();
         } else {
-            self.run.phase = Phase::Returning;
+            self.go(Phase::Returning);
         }
     }
 
