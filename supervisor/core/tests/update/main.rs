@@ -1,17 +1,21 @@
 //! Random lists of what happens in and around updates, against a model of the machine outside: a loader that counts, a boot partition on FAT, two
 //! slots, generations of data, units that answer or do not, an atalayad that dies, and power that goes at any moment. After every step the promises
-//! of an update are checked (`promises`). What a person would ask first is in `cases`, what a boot means in `boots`; `format` has the bytes of the
+//! of an update are checked (`promises`). `sweeps` tries every fault at every step of one update. What a person would ask first is in `cases`, what a boot means in `boots`; `format` has the bytes of the
 //! record, frozen, and `table` the page docs/update-states.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // what a test needs is not only in #[test]
 
 mod acts;
+mod answers;
 mod boots;
 mod cases;
+mod driver;
 mod fixtures;
 mod format;
 mod outside;
 mod promises;
+mod sweeps;
 mod table;
+mod trials;
 mod world;
 
 use acts::acts;
@@ -27,7 +31,7 @@ fn cases() -> u32 {
     std::env::var("PROPTEST_CASES")
         .ok()
         .and_then(|cases| cases.parse().ok())
-        .unwrap_or(3000)
+        .unwrap_or(1500)
 }
 
 /// The same lists in every run, so that a red one is the work of a change; another number searches elsewhere.
@@ -51,7 +55,7 @@ fn config() -> ProptestConfig {
 fn the_lists_come_to_every_phase_and_every_end() {
     let mut runner = TestRunner::new(config());
     let mut seen = BTreeSet::new();
-    for _ in 0..1500 {
+    for _ in 0..1000 {
         let (qualities, acts) = acts().new_tree(&mut runner).unwrap().current();
         let mut world = World::new(&qualities);
         for act in acts {

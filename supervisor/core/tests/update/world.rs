@@ -3,13 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use atalaya_core::update::assess::{Facts, Mode, assess};
-use atalaya_core::update::machine::{
-    Effect, Event, Failure, Phase, Run, Step, Work, boot, resume, rules, step,
-};
-use atalaya_core::update::record::{Record, Slot, Stage, choose, encode, places};
-use atalaya_core::update::task::{
-    Asked, Copied, Outcome, Progress, Refusal, Rules, Source, Staged, Step as Doing,
-};
+use atalaya_core::update::machine::{Effect, Event, Failure, Phase, Run, Work};
+use atalaya_core::update::record::{Record, Slot, Stage, choose};
+use atalaya_core::update::task::{Asked, Refusal, Rules, Source};
 
 use crate::acts::{Act, Quality};
 use crate::outside::Outside;
@@ -19,7 +15,7 @@ use crate::promises::Memory;
 const PATIENCE: usize = 500;
 
 #[derive(Debug)]
-enum Todo {
+pub enum Todo {
     Write(Box<Record>),
     /// The run is kept in /run.
     Keep(Run),
@@ -30,7 +26,7 @@ enum Todo {
 
 /// A unit, or all of them, whose answer is an event.
 #[derive(Debug, Clone, PartialEq)]
-enum Waiting {
+pub enum Waiting {
     Unit(Work, Option<Box<Rules>>),
     Stop,
     Ready,
@@ -42,16 +38,16 @@ pub struct Machine {
     pub version: usize,
     pub slot: Slot,
     /// Its number, and whether it has a counter.
-    entry: (u32, bool),
+    pub entry: (u32, bool),
     pub mode: Mode,
     pub generation: Option<u32>,
     pub record: Option<Record>,
     pub run: Run,
     /// The answer to the last event, until it is carried out.
-    todo: VecDeque<Todo>,
+    pub todo: VecDeque<Todo>,
     /// The run is in /run.
-    is_kept: bool,
-    waiting: Vec<Waiting>,
+    pub is_kept: bool,
+    pub waiting: Vec<Waiting>,
     pub services: bool,
     pub open: bool,
     pub released: bool,
@@ -59,7 +55,7 @@ pub struct Machine {
 
 pub struct World {
     pub outside: Outside,
-    files: [Option<Vec<u8>>; 2],
+    pub files: [Option<Vec<u8>>; 2],
     pub machine: Option<Machine>,
     /// Posts that somebody was told are safe.
     pub ledger: BTreeSet<u64>,
@@ -69,7 +65,7 @@ pub struct World {
     /// Phases and ends that were come to.
     pub seen: BTreeSet<String>,
     chosen: Option<usize>,
-    fail_write: Option<bool>,
+    pub fail_write: Option<bool>,
 }
 
 impl World {
@@ -159,7 +155,7 @@ impl World {
     }
 
     /// Until something of ours runs.
-    fn power_on(&mut self) {
+    pub fn power_on(&mut self) {
         for _ in 0..16 {
             let by_hand = self.chosen.take();
             let by_hand = by_hand.and_then(|which| self.outside.start_by_hand(which));
@@ -189,7 +185,7 @@ impl World {
         panic!("no start comes to anything: {:?}", self.outside.esp);
     }
 
-    fn assess(&mut self, version: usize, slot: Slot, entry: u32, counted: bool) {
+    pub fn assess(&mut self, version: usize, slot: Slot, entry: u32, counted: bool) {
         let mut running = self.outside.versions[version].image.clone();
         running.uki = String::new(); // only the boot partition knows
         let record = self.durable();
@@ -224,262 +220,6 @@ impl World {
         });
     }
 
-    fn take(&mut self, step: Step) {
-        let machine = self.machine.as_mut().unwrap();
-        let (writes, others): (Vec<Effect>, Vec<Effect>) = step
-            .effects
-            .iter()
-            .cloned()
-            .partition(|effect| matches!(effect, Effect::WriteRecord(_)));
-        assert!(
-            step.effects[..writes.len()] == writes,
-            "the record is written first: {:?}",
-            step.effects
-        );
-        let writes = writes.into_iter().filter_map(|effect| match effect {
-            Effect::WriteRecord(record) => Some(Todo::Write(record)),
-            _ => None,
-        });
-        machine.todo.extend(writes);
-        let done = Run {
-            done: true,
-            ..step.run.clone()
-        };
-        machine.todo.push_back(Todo::Keep(step.run));
-        machine.todo.extend(others.into_iter().map(Todo::Do));
-        machine.todo.push_back(Todo::Keep(done));
-    }
-
-    /// The driver takes the next event when the last one is carried out.
-    fn event(&mut self, event: Event) {
-        while self.machine.as_ref().is_some_and(|m| !m.todo.is_empty()) {
-            self.execute();
-        }
-        let Some(machine) = self.machine.as_ref() else {
-            return;
-        };
-        let Some(record) = machine.record.clone() else {
-            return;
-        };
-        if let Ok(step) = step(&record, &machine.run, self.now, event) {
-            self.take(step);
-        }
-    }
-
-    fn execute(&mut self) {
-        let Some(machine) = self.machine.as_mut() else {
-            return;
-        };
-        let Some(todo) = machine.todo.pop_front() else {
-            return;
-        };
-        match todo {
-            Todo::Write(record) => self.write(*record),
-            Todo::Keep(run) => {
-                self.seen.insert(format!("{:?}", run.phase));
-                machine.run = run;
-                machine.is_kept = true;
-            }
-            Todo::Boot => {
-                let record = machine.record.clone().unwrap();
-                let first = boot(&record, &machine.mode);
-                self.take(first);
-            }
-            Todo::Do(effect) => self.carry_out(effect),
-        }
-        self.check();
-    }
-
-    fn write(&mut self, record: Record) {
-        if let Some(there) = self.fail_write.take() {
-            if there {
-                self.put_record(&record, 2);
-            }
-            let is_booting = self
-                .machine
-                .as_ref()
-                .is_some_and(|m| m.todo.iter().any(|todo| matches!(todo, Todo::Boot)));
-            let durable = self.durable();
-            let machine = self.machine.as_mut().unwrap();
-            machine.todo.clear();
-            machine.record = durable;
-            if is_booting {
-                // Nothing starts without the plan's record.
-                machine.generation = None;
-                machine.record = None;
-            } else {
-                let why = "the disk is full".to_owned();
-                self.event(Event::Unrecorded(why));
-            }
-            return;
-        }
-        self.put_record(&record, 2);
-        self.machine.as_mut().unwrap().record = Some(record);
-    }
-
-    /// The first `count` of the two files.
-    fn put_record(&mut self, record: &Record, count: usize) {
-        let files = [self.files[0].as_deref(), self.files[1].as_deref()];
-        let newest = choose(files).unwrap().map(|c| (c.file, c.sequence));
-        for (file, sequence) in places(newest).into_iter().take(count) {
-            self.files[file] = Some(encode(record, sequence).unwrap());
-        }
-        if count > 0 {
-            self.remember(record);
-        }
-    }
-
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::WriteRecord(_) => unreachable!("taken out before"),
-            Effect::Start(work) => self.start(work),
-            Effect::Cancel(_) | Effect::MarkBlessed | Effect::Tell(_) => {}
-            Effect::StopServices => {
-                let machine = self.machine.as_mut().unwrap();
-                machine.services = false;
-                machine.waiting.retain(|w| *w != Waiting::Ready);
-                machine.waiting.push(Waiting::Stop);
-            }
-            Effect::StartServices => {
-                self.check_start();
-                let machine = self.machine.as_mut().unwrap();
-                let number = machine.generation.unwrap();
-                self.outside.generations.get_mut(&number).unwrap().used = true;
-                machine.services = true;
-                machine.waiting.push(Waiting::Ready);
-            }
-            Effect::Release => {
-                self.check_release();
-                self.machine.as_mut().unwrap().released = true;
-            }
-            Effect::Admit { open, .. } => {
-                self.machine.as_mut().unwrap().open = open;
-            }
-            Effect::Reboot(_) => self.machine = None,
-        }
-    }
-
-    fn start(&mut self, work: Work) {
-        self.check_work(&work);
-        let rules = match &work {
-            Work::Install { asked, .. } => {
-                let record = self.machine.as_ref().unwrap().record.as_ref().unwrap();
-                Some(Box::new(rules(record, asked, of_machine(record))))
-            }
-            _ => None,
-        };
-        let machine = self.machine.as_mut().unwrap();
-        let is_same_unit = |waiting: &Waiting| match waiting {
-            Waiting::Unit(other, _) => {
-                std::mem::discriminant(other) == std::mem::discriminant(&work)
-            }
-            Waiting::Stop | Waiting::Ready => false,
-        };
-        machine.waiting.retain(|waiting| !is_same_unit(waiting));
-        machine.waiting.push(Waiting::Unit(work, rules));
-    }
-
-    fn answer(&mut self, which: usize, luck: u8) {
-        while self.machine.as_ref().is_some_and(|m| !m.todo.is_empty()) {
-            self.execute();
-        }
-        let Some(machine) = self.machine.as_mut() else {
-            return;
-        };
-        if machine.waiting.is_empty() {
-            return;
-        }
-        let which = which % machine.waiting.len();
-        let waiting = machine.waiting.remove(which);
-        let quality = self.outside.versions[machine.version].quality;
-        let is_trial = matches!(machine.mode, Mode::Trial { .. }) && !machine.released;
-        let is_well = luck > 20;
-        match waiting {
-            Waiting::Stop if is_well => self.event(Event::Stopped(Ok(vec!["eth0".to_owned()]))),
-            Waiting::Stop => self.event(Event::Stopped(Err(failure("postgres hangs")))),
-            Waiting::Ready if is_trial && quality == Quality::Hangs => self.cut(luck),
-            Waiting::Ready if is_well => self.event(Event::Ready),
-            Waiting::Ready if is_trial => self.event(Event::Broken(failure("not ready"))),
-            // Units are started again until they are.
-            Waiting::Ready => self.machine.as_mut().unwrap().waiting.push(Waiting::Ready),
-            Waiting::Unit(Work::Probe, _) => {
-                let is_bad = is_trial && quality == Quality::Failing;
-                let result = if is_well && !is_bad {
-                    Ok(())
-                } else {
-                    Err(failure("no post goes through"))
-                };
-                self.event(Event::Probed(result));
-            }
-            Waiting::Unit(Work::Copy(copy), _) => {
-                let outcome = if is_well {
-                    self.outside.copy(&copy);
-                    Outcome::Done(copied())
-                } else {
-                    self.outside.copy_in_part(&copy, luck);
-                    Outcome::Refused(refusal("no space"))
-                };
-                self.event(Event::Copied(outcome));
-            }
-            Waiting::Unit(Work::Drop(drop), _) => {
-                for number in drop.generations {
-                    self.outside.generations.remove(&number);
-                }
-            }
-            Waiting::Unit(Work::Esp(esp), _) => {
-                let cut = (!is_well).then_some(luck);
-                let outcome = match self.outside.write_entries(&esp, cut) {
-                    Ok(report) if is_well => Outcome::Done(report),
-                    Ok(_) => Outcome::Refused(refusal("an error of the disk")),
-                    Err(error) => Outcome::Refused(refusal(&error)),
-                };
-                self.event(Event::Entries(outcome));
-            }
-            Waiting::Unit(Work::Install { source, slot, .. }, rules) => {
-                self.installed(&source, slot, &rules.unwrap(), is_well);
-            }
-        }
-    }
-
-    /// What the verification would say, and what is in the slot then.
-    fn installed(&mut self, source: &Source, slot: Slot, rules: &Rules, is_well: bool) {
-        let (Source::Http(name) | Source::File(name) | Source::Usb(name)) = source;
-        let mut versions = self.outside.versions.iter();
-        let version = versions.find(|v| v.image.root_hash == *name).unwrap();
-        let is_refused = version.image.epoch < rules.epoch_floor
-            || version.image.root_hash == rules.running.root_hash
-            || (rules.quarantine.contains(name) && !rules.allow_quarantined);
-        let outcome = if is_refused {
-            Outcome::Refused(refusal("the rules"))
-        } else if is_well {
-            let staged = Staged {
-                image: version.image.clone(),
-                key_set: version.key_set,
-                loader: crate::outside::LOADER.to_owned(),
-                mattermost: "11.7.9".to_owned(),
-                postgresql: "17".to_owned(),
-                progress: Progress {
-                    done: 1,
-                    total: 1,
-                    reused: 0,
-                    fetched: 1,
-                    step: Doing::Compare,
-                    seconds_left: None,
-                },
-            };
-            let uki = version.image.uki.clone();
-            self.outside.put(slot, Some(name.clone()));
-            self.outside.ukis.insert(uki, crate::outside::SIZE);
-            Outcome::Done(staged)
-        } else {
-            self.outside.put(slot, None);
-            Outcome::Refused(refusal("a block is not what it should be"))
-        };
-        let machine = self.machine.as_ref().unwrap();
-        let other = self.outside.other(machine.slot);
-        self.event(Event::Installed(outcome, other));
-    }
-
     /// Everything that is under way is done, done in part, or not begun.
     pub fn cut(&mut self, luck: u8) {
         self.now += 5;
@@ -511,33 +251,7 @@ impl World {
         self.check();
     }
 
-    /// The next one has the record from the disk and the run from /run. The units go on.
-    fn restart(&mut self) {
-        let record = self.durable();
-        let Some(machine) = self.machine.as_mut() else {
-            return;
-        };
-        if machine.record.is_none() {
-            return;
-        }
-        // The plan is in /run after its record is written: whoever finds none assesses again.
-        if machine.todo.iter().any(|todo| matches!(todo, Todo::Boot)) {
-            let (version, slot) = (machine.version, machine.slot);
-            let (entry, counted) = machine.entry;
-            return self.assess(version, slot, entry, counted);
-        }
-        machine.todo.clear();
-        machine.record.clone_from(&record);
-        let record = record.unwrap();
-        let step = if machine.is_kept {
-            resume(&record, &machine.run, self.now)
-        } else {
-            boot(&record, &machine.mode)
-        };
-        self.take(step);
-    }
-
-    fn post(&mut self) {
+    pub fn post(&mut self) {
         let Some(machine) = self.machine.as_ref() else {
             return;
         };
@@ -555,24 +269,37 @@ impl World {
     pub fn calm_down(&mut self) {
         self.fail_write = None;
         for _ in 0..PATIENCE {
-            match self.machine.as_ref() {
-                None => self.power_on(),
-                Some(machine) if !machine.todo.is_empty() => self.execute(),
-                Some(machine) if !machine.waiting.is_empty() => self.answer(0, u8::MAX),
-                // A person looks at it, and switches it off and on.
-                Some(machine)
-                    if machine.generation.is_none()
-                        || machine.run.phase == Phase::Stranded
-                        || self
-                            .durable()
-                            .is_none_or(|record| record.stage == Stage::Writing) =>
-                {
-                    self.cut(0);
-                }
-                Some(_) => break,
+            if self.is_busy() {
+                self.go_on();
+                continue;
             }
+            // A person looks at it, and switches it off and on.
+            let machine = self.machine.as_ref().unwrap();
+            let is_lost = machine.generation.is_none() || machine.run.phase == Phase::Stranded;
+            let is_half = |record: Record| record.stage == Stage::Writing;
+            if is_lost || self.durable().is_none_or(is_half) {
+                self.cut(0);
+                continue;
+            }
+            break;
         }
         self.check_served();
+    }
+
+    /// Something is under way, or the machine is off.
+    pub fn is_busy(&self) -> bool {
+        self.machine
+            .as_ref()
+            .is_none_or(|machine| !machine.todo.is_empty() || !machine.waiting.is_empty())
+    }
+
+    /// By one step, and well.
+    pub fn go_on(&mut self) {
+        match self.machine.as_ref() {
+            None => self.power_on(),
+            Some(machine) if !machine.todo.is_empty() => self.execute(),
+            Some(_) => self.answer(0, u8::MAX),
+        }
     }
 
     pub fn cycle_power(&mut self) {
@@ -620,14 +347,5 @@ pub fn refusal(what: &str) -> Refusal {
         what: what.to_owned(),
         data: String::new(),
         next: String::new(),
-    }
-}
-
-fn copied() -> Copied {
-    Copied {
-        files: 1,
-        kept: 0,
-        bytes: 1,
-        milliseconds: 1,
     }
 }
