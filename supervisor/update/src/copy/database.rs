@@ -266,7 +266,8 @@ mod tests {
     fn only_a_database_that_was_shut_down_in_order_is_let_through() {
         let place = Place::new();
         let generation = place.root.path().join("gen");
-        assert_eq!(clusters(&generation).unwrap(), [place.cluster.clone()]);
+        let found = clusters(&generation).unwrap();
+        assert_eq!(found, std::slice::from_ref(&place.cluster));
         let before = verify_shut_down(&place.installations, &place.cluster).unwrap();
         assert_eq!(before.state(), "shut down");
 
