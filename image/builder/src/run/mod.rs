@@ -169,7 +169,7 @@ pub fn run(project: &Project, build: &pipeline::Options, options: &Options) -> R
         }
     };
     place.save_authority(&snapshot)?;
-    place.save_state(&with_slot(state, &snapshot))?;
+    place.save_state(&with_boot(&state, &snapshot))?;
     eprintln!("{}", progress.summary());
     tell(&place, manifest, &credentials, &snapshot);
     if options.once {
@@ -178,6 +178,8 @@ pub fn run(project: &Project, build: &pipeline::Options, options: &Options) -> R
         return used;
     }
     stop.wait(|| vm.exit().is_some());
+    // It may have been updated meanwhile.
+    place.save_state(&with_boot(&state, &vm.status().snapshot()))?;
     if vm.exit().is_some() {
         eprintln!(
             "the machine has switched itself off; its data are in {}",
@@ -220,7 +222,6 @@ fn prepare_disk(
         slot: "a".to_owned(),
         version: manifest.release.version.clone(),
         build: manifest.release.build.clone(),
-        root_hash: manifest.artifacts.root_hash.clone(),
         mattermost: manifest.release.mattermost.version.clone(),
         kind: manifest.release.mattermost.kind,
         https_port: ports.0,
@@ -248,13 +249,23 @@ fn prepare_disk(
     Ok(state)
 }
 
-fn with_slot(state: State, snapshot: &Snapshot) -> State {
+/// What the machine says of itself, where it does: an update changes all of it.
+fn with_boot(state: &State, snapshot: &Snapshot) -> State {
+    let kept = state.clone();
     match &snapshot.boot {
         Some(boot) if boot.slot == "a" || boot.slot == "b" => State {
             slot: boot.slot.clone(),
-            ..state
+            version: boot.version.clone(),
+            build: boot.build.clone(),
+            mattermost: boot.mattermost.clone(),
+            kind: if boot.standin {
+                Kind::Standin
+            } else {
+                Kind::Official
+            },
+            ..kept
         },
-        _ => state,
+        _ => kept,
     }
 }
 

@@ -15,13 +15,11 @@ use std::path::{Path, PathBuf};
 
 /// What is on the disk, as far as this program needs to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct State {
     /// The slot last booted.
     pub slot: String,
     pub version: String,
     pub build: String,
-    pub root_hash: String,
     pub mattermost: String,
     pub kind: Kind,
     pub https_port: u16,

@@ -99,7 +99,6 @@ pub mod tests {
             slot: "a".into(),
             version: "0.1.0".into(),
             build: "b1".into(),
-            root_hash: "h1".into(),
             mattermost: "11.7.9".into(),
             kind: Kind::Official,
             https_port: 8443,
