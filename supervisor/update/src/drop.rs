@@ -1,5 +1,6 @@
 //! `drop`: removes generations that nobody needs any more, slowly enough to be no burden. A generation loses its name first, at once, so that
-//! half of one is never taken for a whole one; what a cut left behind goes with the next run. The last one is never removed.
+//! half of one is never taken for a whole one; what a cut left behind goes with the next run. The last one is never removed, and what a copy
+//! is working on is left alone.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -7,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use atalaya_core::update::task::{self, Dropped, Outcome, Refusal, Walked};
 use atalaya_sys::{Context, durable};
+use nix::fcntl::FlockArg;
 
-use crate::copy::{INDEX, UNFINISHED};
+use crate::copy::{INDEX, UNFINISHED, lock};
 use crate::exchange;
 use crate::tree::{self, Place};
 
@@ -39,8 +41,8 @@ impl DropError {
     }
 }
 
-/// Removes them below `generations` (/data/gen), and all that has no name of a generation there. `rest` is called after some hundred files
-/// with the time that they took.
+/// Removes them below `generations` (/data/gen), and what was left behind there. `rest` is called after some hundred files with the time that
+/// they took.
 ///
 /// # Errors
 /// What could not be removed; the next run goes on with it.
@@ -51,20 +53,7 @@ pub fn run(
     tell: &mut dyn FnMut(&Walked),
 ) -> Result<Dropped, DropError> {
     let top = tree::open_top(generations)?;
-    let wanted: Vec<String> = request.generations.iter().map(u32::to_string).collect();
-    let names = names(generations)?;
-    let left = |name: &&String| name.parse::<u32>().is_ok() && !wanted.contains(name);
-    if !wanted.is_empty() && names.iter().find(left).is_none() {
-        return Err(DropError::Last);
-    }
-    for name in names.iter().filter(|name| wanted.contains(name)) {
-        let dropped = format!("{name}{DROPPED}");
-        // One of that number that was not removed completely.
-        remove(&top, &dropped, &mut || ())?;
-        std::fs::rename(generations.join(name), generations.join(&dropped))
-            .context("take the name of", generations.join(name).display())?;
-    }
-    durable::sync_directory(generations)?;
+    take_names(generations, &request.generations)?;
     let (mut files, mut begun) = (0_u64, Instant::now());
     let mut gone = || {
         files += 1;
@@ -74,16 +63,43 @@ pub fn run(
             begun = Instant::now();
         }
     };
-    for name in self::names(generations)? {
-        if [DROPPED, UNFINISHED, INDEX]
-            .iter()
-            .any(|ending| name.ends_with(ending))
-        {
-            remove(&top, &name, &mut gone)?;
+    for name in names(generations)? {
+        if name.ends_with(DROPPED) {
+            // Names have no NUL.
+            let name = CString::new(name).unwrap_or_default();
+            tree::remove(&top, &Place::top(&name), &mut gone)?;
         }
     }
     durable::sync_directory(generations)?;
     Ok(Dropped { files })
+}
+
+/// What loses its name is nobody's any more: it can be removed at leisure, whatever is copied meanwhile.
+fn take_names(generations: &Path, wanted: &[u32]) -> Result<(), DropError> {
+    let nobody_copies = lock(generations, FlockArg::LockExclusiveNonblock);
+    let wanted: Vec<String> = wanted.iter().map(u32::to_string).collect();
+    let names = names(generations)?;
+    let left = |name: &&String| name.parse::<u32>().is_ok() && !wanted.contains(name);
+    if !wanted.is_empty() && !names.iter().any(|name| left(&name)) {
+        return Err(DropError::Last);
+    }
+    let is_left_over = |name: &String| {
+        nobody_copies.is_ok() && (name.ends_with(UNFINISHED) || name.ends_with(INDEX))
+    };
+    for name in names
+        .iter()
+        .filter(|name| wanted.contains(name) || is_left_over(name))
+    {
+        let free = (0_u32..)
+            .map(|number| generations.join(format!("{name}.{number}{DROPPED}")))
+            .find(|path| !path.exists());
+        let from = generations.join(name);
+        // There always is one.
+        let to = free.unwrap_or_else(|| from.with_extension(&DROPPED[1..]));
+        std::fs::rename(&from, to).context("take the name of", from.display())?;
+    }
+    durable::sync_directory(generations)?;
+    Ok(())
 }
 
 const BATCH: u64 = 256;
@@ -98,12 +114,6 @@ fn names(generations: &Path) -> Result<Vec<String>, DropError> {
     Ok(names)
 }
 
-fn remove(top: &std::fs::File, name: &str, gone: &mut dyn FnMut()) -> Result<(), DropError> {
-    // Names have no NUL.
-    let name = CString::new(name).unwrap_or_default();
-    Ok(tree::remove(top, &Place::top(&name), gone)?)
-}
-
 /// The unit `update-drop`.
 ///
 /// # Errors
@@ -113,12 +123,9 @@ pub fn unit(say: &dyn Fn(&str)) -> Result<(), String> {
     let mut progress = exchange::Progress::of(NAME);
     // Half of the time is everybody else's.
     let mut rest = |took: Duration| std::thread::sleep(took.min(Duration::from_secs(1)));
-    let outcome = match run(
-        Path::new("/data/gen"),
-        &request,
-        &mut rest,
-        &mut |walked| progress.tell(walked),
-    ) {
+    let outcome = match run(Path::new("/data/gen"), &request, &mut rest, &mut |walked| {
+        progress.tell(walked)
+    }) {
         Ok(dropped) => {
             say(&format!("{} files removed", dropped.files));
             Outcome::Done(dropped)
@@ -158,14 +165,28 @@ mod tests {
     fn what_is_named_goes_and_with_it_what_was_left_behind() {
         let folder = tempfile::tempdir().unwrap();
         let generations = folder.path();
-        for name in ["1", "2", "12", "2.dropped", "13.unfinished"] {
+        for name in ["1", "2", "12", "2.0.dropped", "13.unfinished"] {
             make(generations, name);
         }
         std::fs::File::create(generations.join("13.unfinished.index")).unwrap();
-        assert_eq!(drop(generations, &[2, 7]).unwrap(), 4 + 4 + 1);
+        assert_eq!(drop(generations, &[2, 7]).unwrap(), 3 * 4 + 1);
         assert_eq!(left(generations), ["1", "12"]);
         assert_eq!(drop(generations, &[]).unwrap(), 0);
         assert_eq!(left(generations), ["1", "12"]);
+    }
+
+    #[test]
+    fn what_a_copy_is_working_on_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["1", "2", "3.unfinished"] {
+            make(folder.path(), name);
+        }
+        let copying = lock(folder.path(), FlockArg::LockExclusiveNonblock).unwrap();
+        assert_eq!(drop(folder.path(), &[1]).unwrap(), 4);
+        assert_eq!(left(folder.path()), ["2", "3.unfinished"]);
+        std::mem::drop(copying);
+        assert_eq!(drop(folder.path(), &[]).unwrap(), 4);
+        assert_eq!(left(folder.path()), ["2"]);
     }
 
     #[test]

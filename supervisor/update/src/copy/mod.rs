@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use atalaya_core::update::task::{self, Copied, Outcome};
 use atalaya_sys::{Context, durable};
+use nix::fcntl::{Flock, FlockArg};
 
 pub use error::CopyError;
 pub use walk::Content;
@@ -79,6 +80,7 @@ pub fn run(
     tell: &mut dyn FnMut(&task::Walked),
 ) -> Result<Copied, CopyError> {
     let begun = Instant::now();
+    let _working = lock(&ground.generations, FlockArg::LockExclusive)?;
     let (from, to) = (
         ground.generation(request.from),
         ground.generation(request.to),
@@ -140,6 +142,13 @@ pub fn run(
         bytes: tally.bytes,
         milliseconds: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// While it is held, nothing that is unfinished is removed by `drop`. The kernel lets it go with the process.
+pub fn lock(generations: &Path, how: FlockArg) -> atalaya_sys::Result<Flock<File>> {
+    Flock::lock(tree::open_top(generations)?, how)
+        .map_err(|(_, error)| error)
+        .context("lock", generations.display())
 }
 
 /// The copy that is being made.
