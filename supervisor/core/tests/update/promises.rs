@@ -132,6 +132,15 @@ impl World {
             "a version on data not its own"
         );
         assert_ne!(number, record.good.generation, "a trial on the good data");
+        let good = &self.outside.generations[&record.good.generation];
+        assert!(
+            candidate.way_back || generation.posts == good.posts,
+            "a trial on a copy that is not up to date"
+        );
+        assert!(
+            !generation.used || candidate.way_back || machine.services,
+            "a trial on data that an earlier trial has used"
+        );
         assert!(
             candidate.reason.is_none(),
             "a version that failed starts units again"
