@@ -293,11 +293,11 @@ fn next(listing: &Listing, wants: &[Want], kept: &Kept) -> Result<Option<Step>, 
     let is_safe = found
         .iter()
         .any(|(want, file)| want.is_good_entry() && file.filter(is_alone).is_some());
-    if is_safe || open.is_empty() {
-        let paths = rubbish(listing, &found, &open);
-        if !paths.is_empty() {
-            return Ok(Some(Step::Remove { paths }));
-        }
+    // So does what nobody can read and nothing starts: its content may be free already, and would be given to the next file.
+    let mut paths = rubbish(listing, &found, &open);
+    paths.retain(|path| is_safe || open.is_empty() || is_torn(listing, path));
+    if !paths.is_empty() {
+        return Ok(Some(Step::Remove { paths }));
     }
     let Some((want, file)) = open.first() else {
         return Ok(None);
@@ -371,8 +371,7 @@ fn rubbish(
         fits || !is_ours(&file.path)
             || (!listing.is_shared(file) && open.iter().any(|(want, _)| want.is_made_of(file)))
     };
-    let can_go =
-        |file: &&File| !is_needed(file) && !listing.sharers(file).any(|other| is_needed(other));
+    let can_go = |file: &&File| !is_needed(file) && !listing.sharers(file).any(is_needed);
     let files = listing.files.iter().filter(can_go);
     let mut paths: Vec<String> = files.map(|file| file.path.clone()).collect();
     paths.sort();
@@ -401,6 +400,11 @@ fn entry_name(path: &str) -> Option<EntryName> {
 fn is_temporary(path: &str) -> bool {
     let name = file_name(path).to_ascii_lowercase();
     name.starts_with(TEMPORARY) && name.ends_with(TEMPORARY_SUFFIX)
+}
+
+fn is_torn(listing: &Listing, path: &str) -> bool {
+    let file = listing.file(path);
+    is_temporary(path) && file.is_some_and(|file| file.sha256.is_none())
 }
 
 /// What is left of one of our names when a cut has hit the long one: `ATALAY~1.EFI`, or `AT1A2B~1.EFI` where there are many.

@@ -207,6 +207,24 @@ fn what_is_lost_or_wrong_is_made_anew() {
 }
 
 #[test]
+fn the_good_entry_is_made_first() {
+    let wanted = esp(&[entry(6, "x", Some(3)), good()], None);
+    let (steps, _) = run(&listing(&[]), &wanted);
+    let to = path("atalaya_000007.efi");
+    assert!(matches!(&steps[1], Step::Rename { to: made, .. } if *made == to));
+}
+
+#[test]
+fn what_may_hold_free_space_goes_before_anything_is_written() {
+    let there = listing(&[("atalaya_new0.tmp", ""), ("atalaya_000003.efi", "k")]);
+    let (steps, _) = run(&there, &esp(&[good()], None));
+    let paths = vec![path("atalaya_new0.tmp")];
+    assert_eq!(steps[0], Step::Remove { paths });
+    let paths = vec![path("atalaya_000003.efi")];
+    assert_eq!(steps.last(), Some(&Step::Remove { paths }));
+}
+
+#[test]
 fn others_files_are_left_alone() {
     let there = listing(&[
         ("atalaya_000007.efi", "g"),
@@ -243,6 +261,15 @@ fn the_loader_is_replaced_last_and_only_when_asked() {
     let wanted = esp(&[entry(8, "x", None)], Some(NEW_LOADER));
     let (steps, after) = run(&there, &wanted);
     assert!(matches!(&steps[0], Step::Remove { .. }));
+    let lost = listing(&[("atalaya_000007.efi", "g")]);
+    let both = esp(&[good(), entry(8, "x", Some(3))], Some(NEW_LOADER));
+    let (steps, _) = run(&lost, &both);
+    let is_of_loader = |step: &Step| match step {
+        Step::Replace { to, .. } => LOADERS.contains(&to.as_str()),
+        Step::Write { path, .. } => !path.starts_with(ENTRIES),
+        Step::Rename { .. } | Step::Remove { .. } => false,
+    };
+    assert!(steps.iter().map(is_of_loader).is_sorted(), "{steps:?}");
     for path in LOADERS {
         assert_eq!(
             after.file(path).unwrap().sha256.as_deref(),
