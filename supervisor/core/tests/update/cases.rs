@@ -3,7 +3,7 @@
 use atalaya_core::update::assess::OtherSlot;
 use atalaya_core::update::machine::{Effect, Event, KEEP_S, Phase, Run, Step, Work, rules, step};
 use atalaya_core::update::record::{Kept, Quarantined, Reason, Record, Stage};
-use atalaya_core::update::task::{Asked, Outcome, Source};
+use atalaya_core::update::task::{Asked, Drop, Outcome, Source};
 
 use crate::fixtures::{
     NOW, at, copied, image, in_phase, installed, nothing_found, report, rest, staged, wanted,
@@ -90,6 +90,13 @@ fn the_way_forward() {
     assert_eq!((candidate.entry, candidate.generation), (Some(3), Some(3)));
     assert_eq!(candidate.interfaces, ["eth0"]);
     assert_eq!(armed.record.kept, None, "its slot was taken");
+    let drop = Effect::Start(Work::Drop(Drop {
+        generations: vec![1],
+    }));
+    assert!(
+        armed.effects.contains(&drop),
+        "nor its data: the copy needs the space"
+    );
 
     let trial = vec![
         Event::Ready,

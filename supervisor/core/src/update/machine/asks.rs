@@ -151,7 +151,7 @@ fn as_cancel(effect: Effect) -> Option<Effect> {
 }
 
 /// The good one's, the kept one's, and for diagnosis that of an update that failed.
-fn needed_generations(record: &Record) -> Vec<u32> {
+pub(super) fn needed_generations(record: &Record) -> Vec<u32> {
     let kept = record.kept.as_ref().map(|kept| kept.installed.generation);
     let tried = record.candidate.as_ref().and_then(|c| c.generation);
     [Some(record.good.generation), kept, tried]

@@ -1,10 +1,11 @@
 //! The running version's part: install, prove that it works itself, copy, arm. Until `Armed` is recorded any failure leaves everything as it was.
 
+use super::asks::needed_generations;
 use super::course::Course;
-use super::event::{Effect, Failure, Notice, Phase};
+use super::event::{Effect, Failure, Notice, Phase, Work};
 use crate::update::assess::OtherSlot;
 use crate::update::record::{Candidate, Mark, Stage, Wanted};
-use crate::update::task::{Asked, EspReport, Outcome, Source, Staged};
+use crate::update::task::{Asked, Drop, EspReport, Outcome, Source, Staged};
 
 /// An installation that a reboot interrupts is begun again so often.
 const ATTEMPTS: u32 = 3;
@@ -77,6 +78,14 @@ impl Course {
         });
         self.mark(Stage::Staged);
         self.write();
+        // What is left of earlier updates makes room for this one's copy.
+        let needed = needed_generations(&self.record);
+        let generations: Vec<u32> = (1..=self.record.last_generation)
+            .filter(|number| !needed.contains(number))
+            .collect();
+        if !generations.is_empty() {
+            self.act(Effect::Start(Work::Drop(Drop { generations })));
+        }
     }
 
     pub(super) fn baseline(&mut self, result: Result<(), Failure>) {
