@@ -281,7 +281,10 @@ fn send(client: &Client, file: &PathBuf, path: &str) -> Result<Receiver<Result<V
 
 fn wait_for_supervisor(client: &Client) -> Result<()> {
     let begin = Instant::now();
-    while client.get("/v1/update").is_err() {
+    // What was sent before it went is given up first.
+    while client.get("/v1/update").map_or(true, |answer| {
+        answer.get("busy") == Some(&Value::Bool(true))
+    }) {
         if begin.elapsed() > SUPERVISOR_LIMIT {
             bail!(
                 "The supervisor does not answer {} s after the transfer broke off. What runs goes on as it is. See: atalaya status",
@@ -297,6 +300,7 @@ fn wait_for_supervisor(client: &Client) -> Result<()> {
 fn follow(client: &Client, json: bool, mut sending: Option<Sending>) -> Result<ExitCode> {
     let on_terminal = std::io::stdout().is_terminal() && !json;
     let mut shown = String::new();
+    let mut missed: Option<Instant> = None;
     loop {
         if let Some(file) = &mut sending
             && file.look()?
@@ -305,8 +309,12 @@ fn follow(client: &Client, json: bool, mut sending: Option<Sending>) -> Result<E
         }
         let answer = match client.get("/v1/update") {
             Ok(answer) => answer,
-            // It goes down last, with the machine.
+            // Started anew, or it goes down with the machine.
             Err(_) if !client.is_there() => {
+                if missed.get_or_insert_with(Instant::now).elapsed() < SUPERVISOR_LIMIT {
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
                 println!(
                     "{}The machine restarts. Afterwards: atalaya update status",
                     end_of_line(on_terminal)
@@ -315,6 +323,7 @@ fn follow(client: &Client, json: bool, mut sending: Option<Sending>) -> Result<E
             }
             Err(error) => return Err(error),
         };
+        missed = None;
         if json {
             println!("{answer}");
         } else {

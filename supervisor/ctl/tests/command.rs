@@ -346,3 +346,124 @@ fn without_a_supervisor_it_says_what_that_means() {
         text(&output.stderr)
     );
 }
+
+fn update_answer(busy: bool, settling: bool) -> Value {
+    json!({
+        "stage": "opened", "words": "none is under way", "busy": busy, "settling": settling, "receiving": false,
+        "good": { "version": "0.2.0", "slot": "b" }, "progress": null, "error": null, "quarantine": [],
+        "rollback": { "version": "0.1.0", "until": "2026-11-22T19:05:12.000Z" },
+    })
+}
+
+#[test]
+fn an_update_is_asked_for_when_the_boot_partition_was_compared() {
+    let arguments = [
+        "update",
+        "install",
+        "https://updates.example.org/a.bundle",
+        "--yes",
+        "--no-wait",
+    ];
+    let answers = vec![
+        (200, update_answer(false, true)),
+        (200, update_answer(false, false)),
+        (202, update_answer(true, false)),
+    ];
+    let (output, asked) = run(&arguments, answers);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(
+        asked,
+        ["GET /v1/update", "GET /v1/update", "POST /v1/update"]
+    );
+}
+
+#[test]
+fn without_a_terminal_somebody_must_have_said_yes() {
+    let (output, asked) = run(&["update", "install", "http://example.org/a"], vec![]);
+    assert!(!output.status.success() && asked.is_empty());
+    assert!(text(&output.stderr).contains("Nothing was changed. Say --yes"));
+    // Going back says first what is lost.
+    let (output, asked) = run(
+        &["update", "rollback"],
+        vec![(200, update_answer(false, false))],
+    );
+    assert!(!output.status.success());
+    assert_eq!(asked, ["GET /v1/update"]);
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("version 0.1.0 with the data of 2026-11-22 19:05:12 UTC. What was written since then is lost"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_file_is_sent_and_an_update_that_ends_badly_is_no_success() {
+    let bundle = fresh_path();
+    std::fs::File::create(&bundle)
+        .unwrap()
+        .write_all(b"a bundle")
+        .unwrap();
+    let refusal = json!({ "error": "the bundle is cut short", "data": "Nothing was changed.", "next": "Fetch it again." });
+    let path = bundle.display().to_string();
+    let socket = fresh_path();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        // Sent and followed at once: in which order the two are heard is open.
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream);
+            let mut line = String::new();
+            if reader.read_line(&mut line).unwrap() == 0 {
+                return asked;
+            }
+            let (status, body) = if line.starts_with("POST") {
+                (409, refusal.clone())
+            } else {
+                (
+                    200,
+                    update_answer(line.starts_with("GET") && !asked.is_empty(), false),
+                )
+            };
+            asked.push(line.trim_end_matches(" HTTP/1.0\r\n").to_owned());
+            let answer = format!("HTTP/1.0 {status} X\r\n\r\n{body}");
+            reader.into_inner().write_all(answer.as_bytes()).unwrap();
+        }
+        asked
+    });
+    let output = Command::new(env!("CARGO_BIN_EXE_atalaya"))
+        .arg("--socket")
+        .arg(&socket)
+        .args(["update", "install", &path, "--yes"])
+        .output()
+        .unwrap();
+    drop(std::os::unix::net::UnixStream::connect(&socket));
+    let asked = server.join().unwrap();
+    std::fs::remove_file(&socket).unwrap();
+    std::fs::remove_file(&bundle).unwrap();
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("The bundle is cut short. Nothing was changed. Fetch it again."),
+        "{said}"
+    );
+    let name = bundle.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(
+        asked.contains(&format!("POST /v1/update?name={name}")),
+        "{asked:?}"
+    );
+}
+
+#[test]
+fn what_cannot_be_rolled_back_to_is_refused_before_anybody_is_asked() {
+    let mut answer = update_answer(false, false);
+    answer["rollback"] =
+        json!({ "refused": "No former version is kept.", "next": "Install the wanted version." });
+    let (output, asked) = run(&["update", "rollback", "--yes"], vec![(200, answer)]);
+    assert!(!output.status.success());
+    assert_eq!(asked, ["GET /v1/update"]);
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("No former version is kept. Install the wanted version."),
+        "{said}"
+    );
+}

@@ -25,6 +25,8 @@ pub struct Options {
     pub generation: Option<u32>,
     /// EFI variables.
     pub variables: PathBuf,
+    /// Where udevd shows file systems by their labels.
+    pub labels: PathBuf,
     /// How long a migration may get nowhere, in milliseconds, if it is not the usual time.
     pub patience_ms: Option<u64>,
     /// No init above: reap here. For tests.
@@ -49,6 +51,7 @@ impl Options {
             slot: String::new(),
             generation: Some(1),
             variables: "/sys/firmware/efi/efivars".into(),
+            labels: "/dev/disk/by-label".into(),
             patience_ms: None,
             no_init: false,
             consoles: true,
@@ -69,6 +72,7 @@ impl Options {
                 "--shell" => options.shell = value()?.into(),
                 "--release" => options.release = value()?.into(),
                 "--variables" => options.variables = value()?.into(),
+                "--labels" => options.labels = value()?.into(),
                 "--patience-ms" => options.patience_ms = Some(value()?.parse()?),
                 "--no-init" => options.no_init = true,
                 "--no-consoles" => options.consoles = false,

@@ -111,6 +111,8 @@ impl Machine {
             text(&self.ground.path("release.json")),
             "--variables".to_owned(),
             text(&self.ground.path("efivars")),
+            "--labels".to_owned(),
+            text(&self.ground.path("labels")),
         ];
         if self.ground.path("patience").exists() {
             arguments.extend(["--patience-ms".to_owned(), "1".to_owned()]);
@@ -443,6 +445,87 @@ fn an_installation_is_cancelled_and_nothing_was_changed() {
     let update = machine.wait_for("its end", |update| update["stage"] == "failed");
     assert_eq!(update["error"]["what"], "it was cancelled");
     drop(sender);
+    atalayad.stop();
+}
+
+#[test]
+fn an_update_that_cannot_be_recorded_is_not_begun() {
+    let machine = Machine::new();
+    let atalayad = machine.boot("a", OLD, "0.1.0", false);
+    machine
+        .ground
+        .until("users are admitted", || machine.is_admitting());
+    machine.wait_at_rest();
+    let (kept, aside) = (
+        machine.ground.path("data/update"),
+        machine.ground.path("data/aside"),
+    );
+    fs::rename(&kept, &aside).unwrap();
+    put(&kept, "in the way");
+    machine.install("good");
+    let update = machine.wait_for("its end", |update| update["alarms"] != json!([]));
+    let alarm = update["alarms"][0].as_str().unwrap();
+    assert!(
+        alarm.starts_with("the update record could not be written"),
+        "{alarm}"
+    );
+    machine.wait_at_rest();
+    assert!(machine.is_admitting());
+    fs::remove_file(&kept).unwrap();
+    fs::rename(&aside, &kept).unwrap();
+    atalayad.stop();
+    // The record that was there counts.
+    let atalayad = machine.boot("a", OLD, "0.1.0", false);
+    machine
+        .ground
+        .until("users are admitted", || machine.is_admitting());
+    atalayad.stop();
+}
+
+#[test]
+fn a_supervisor_that_is_started_anew_goes_on_with_the_trial() {
+    let machine = Machine::new();
+    machine.update_to_armed();
+    fs::remove_file(machine.ground.path("probe.json")).unwrap();
+    assert!(nix_fifo(&machine.ground.path("probe.json")));
+    let atalayad = machine.boot("b", NEW, "0.2.0", true);
+    machine
+        .ground
+        .wait("probe", |view| view["state"] == "Starting");
+    drop(atalayad);
+    // Without an init nothing outlives it but the files: what it had started is gone, as if its units had been killed too.
+    machine.ground.kill_all();
+    fs::remove_file(machine.ground.path("probe.json")).unwrap();
+    put(&machine.ground.path("probe.json"), GOOD_PROBE);
+    let atalayad = machine.restart();
+    machine
+        .ground
+        .until("users are admitted", || machine.is_admitting());
+    let update = machine.wait_for("its end", |update| update["stage"] == "opened");
+    assert_eq!(
+        update["candidate"]["boots"], 1,
+        "it is the same boot: {update:#}"
+    );
+    machine.ground.wait_ready("networkd");
+    atalayad.stop();
+}
+
+#[test]
+fn a_stick_with_an_update_is_noticed() {
+    let machine = Machine::new();
+    let atalayad = machine.boot("a", OLD, "0.1.0", false);
+    machine.wait_for("no stick", |update| update["usb"] == false);
+    fs::create_dir(machine.ground.path("labels")).unwrap();
+    put(&machine.ground.path("labels/ATALAYA-UPDATE"), "");
+    machine.wait_for("the stick", |update| update["usb"] == true);
+    let said = machine.ground.log("update");
+    assert!(
+        said.iter()
+            .any(|line| line.ends_with("atalaya update install usb")),
+        "{said:#?}"
+    );
+    fs::remove_file(machine.ground.path("labels/ATALAYA-UPDATE")).unwrap();
+    machine.wait_for("no stick", |update| update["usb"] == false);
     atalayad.stop();
 }
 

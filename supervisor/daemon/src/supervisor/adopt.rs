@@ -162,7 +162,8 @@ impl Supervisor {
         };
         // The course of an update says itself what is started.
         if self.is_on_course() {
-            self.begin_update_start();
+            let started = system.as_ref().is_some_and(|record| record.started);
+            self.begin_update_start(started);
         } else if !system.as_ref().is_some_and(|record| record.started) {
             self.apply(Input::StartWanted);
             self.keep_system();

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use atalaya_core::update::assess::{Facts, OtherSlot, Plan};
+use atalaya_core::update::esp::{Counter, EntryName, name_in_variable};
 use atalaya_core::update::record::{Image, Slot};
 use atalaya_init::disk::scan;
 use atalaya_init::stage1::slots;
@@ -41,7 +42,7 @@ pub fn look(places: &Places, release: &Release, now_s: u64) -> Option<Facts> {
     let booted = read_booted(places)?;
     let variable = |name: &str| {
         let path = places.variables.join(format!("{name}-{LOADER}"));
-        fs::read(path).ok().map(|bytes| parse_variable(&bytes))
+        name_in_variable(&fs::read(path).unwrap_or_default())
     };
     Some(Facts {
         running: Image {
@@ -51,8 +52,8 @@ pub fn look(places: &Places, release: &Release, now_s: u64) -> Option<Facts> {
             uki: String::new(),
         },
         slot: booted.slot,
-        entry: variable("LoaderEntrySelected").and_then(|name| parse_entry(&name)),
-        counted: variable("LoaderBootCountPath").is_some_and(|path| has_counter(&path)),
+        entry: EntryName::parse(&variable("LoaderEntrySelected")).map(|entry| entry.number),
+        counted: Counter::of(&variable("LoaderBootCountPath")).is_some(),
         other: look_other(places),
         generations: generations(&places.data),
         key_set: newest_key_set(&places.trust)
@@ -84,31 +85,6 @@ fn read_booted(places: &Places) -> Option<BootRecord> {
     serde_json::from_slice(&fs::read(&places.boot_record).ok()?).ok()
 }
 
-/// Four bytes of attributes, then UTF-16 up to a NUL.
-fn parse_variable(bytes: &[u8]) -> String {
-    let units: Vec<u16> = bytes
-        .get(4..)
-        .unwrap_or_default()
-        .chunks_exact(2)
-        .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
-        .take_while(|unit| *unit != 0)
-        .collect();
-    String::from_utf16_lossy(&units)
-}
-
-/// The number in `atalaya_000008.efi`, with a counter or without.
-fn parse_entry(name: &str) -> Option<u32> {
-    let name = name.rsplit(['\\', '/']).next()?.to_ascii_lowercase();
-    let stem = name.strip_suffix(".efi").unwrap_or(&name);
-    let stem = stem.split('+').next()?;
-    stem.strip_prefix("atalaya_")?.parse().ok()
-}
-
-fn has_counter(path: &str) -> bool {
-    let name = path.rsplit(['\\', '/']).next().unwrap_or_default();
-    name.contains('+')
-}
-
 /// What there is in /data/gen.
 pub fn generations(data: &Path) -> Vec<u32> {
     let entries = fs::read_dir(data.join("gen"))
@@ -120,6 +96,20 @@ pub fn generations(data: &Path) -> Vec<u32> {
         .collect();
     numbers.sort_unstable();
     numbers
+}
+
+/// What copies that were given up and removals that were cut off have left there, by the number that their names begin with.
+pub fn leftovers(data: &Path) -> Vec<u32> {
+    let entries = fs::read_dir(data.join("gen"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            name.to_str()?.split_once('.')?.0.parse().ok()
+        })
+        .collect()
 }
 
 /// The highest `version` of a key set in the file; 0 where there is none.
@@ -214,7 +204,7 @@ mod tests {
             &name("LoaderBootCountPath"),
             &variable("\\EFI\\Linux\\atalaya_000008+2-1.efi"),
         );
-        for generation in ["2", "1", "1.new"] {
+        for generation in ["2", "1", "3.unfinished"] {
             fs::create_dir_all(at("data/gen").join(generation)).unwrap();
         }
         put(
@@ -231,19 +221,7 @@ mod tests {
             (Some(8), true, 4)
         );
         assert_eq!(facts.generations, [1, 2]);
-    }
-
-    #[test]
-    fn names_of_entries_are_understood_as_fat_writes_them() {
-        for (name, number) in [
-            ("ATALAYA_000012+3.EFI", Some(12)),
-            ("\\EFI\\Linux\\atalaya_000001.efi", Some(1)),
-            ("windows.efi", None),
-            ("atalaya_x.efi", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_entry(name), number, "{name}");
-        }
+        assert_eq!(leftovers(&places.data), [3]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atalaya_core::update::assess::{Mode, OtherSlot, Plan, assess};
-use atalaya_core::update::machine::{self, Effect, Run};
+use atalaya_core::update::machine::{self, Effect, Phase, Run};
 use atalaya_core::update::record::Record;
 
 use super::super::Supervisor;
@@ -106,6 +106,8 @@ impl Supervisor {
             migration: look::Migration::default(),
             stall: look::Stall::default(),
             tidied_ms: 0,
+            released_ms: None,
+            has_stick: false,
         });
         // Users must not come in for a moment on the word of the units alone.
         let admits = |effect: &Effect| matches!(effect, Effect::Admit { open: false, .. });
@@ -119,12 +121,18 @@ impl Supervisor {
         }
     }
 
-    /// What a new boot begins with before its course says more.
-    pub(in crate::supervisor) fn begin_update_start(&mut self) {
-        let starts_all = (self.updates.course.as_ref()).is_some_and(|course| {
-            course.is_resumed || course.effects.contains(&Effect::StartServices)
-        });
-        if !starts_all {
+    /// What is started before the course of this boot says more. `started`: an earlier atalayad has done so, and the units live.
+    pub(in crate::supervisor) fn begin_update_start(&mut self, started: bool) {
+        let Some(course) = &self.updates.course else {
+            return;
+        };
+        let says_it_itself = course.effects.contains(&Effect::StartServices);
+        if started || says_it_itself {
+            return;
+        }
+        if course.is_resumed && has_services(course.phase()) {
+            self.start_services();
+        } else {
             self.start_without_data();
         }
     }
@@ -150,6 +158,33 @@ impl Supervisor {
     /// Whether the units of this boot are started by an update's course; else all wanted ones are, as ever.
     pub(in crate::supervisor) fn is_on_course(&self) -> bool {
         self.updates.course.is_some()
+    }
+}
+
+/// Whether the units that use the data are up in this phase.
+fn has_services(phase: Phase) -> bool {
+    match phase {
+        Phase::Rest
+        | Phase::Finding
+        | Phase::Healing
+        | Phase::Installing
+        | Phase::Baseline
+        | Phase::Beforehand
+        | Phase::Starting
+        | Phase::Probing
+        | Phase::Blessing
+        | Phase::Looking
+        | Phase::TakingBack
+        | Phase::Returning => true,
+        Phase::Closing
+        | Phase::Copying
+        | Phase::Arming
+        | Phase::Disarming
+        | Phase::Leaving
+        | Phase::Recounting
+        | Phase::CopyingAnew
+        | Phase::GivingUp
+        | Phase::Stranded => false,
     }
 }
 

@@ -21,6 +21,10 @@ use crate::usage::Usage;
 const LOOK_EVERY_MS: u64 = 10_000;
 /// Between two looks at what nobody needs any more, in milliseconds.
 const TIDY_EVERY_MS: u64 = 3_600_000;
+/// How long the network may take to give the machine its addresses, in milliseconds.
+const ADDRESS_MS: u64 = 30_000;
+/// The label of a file system with an update on it.
+const STICK: &str = "ATALAYA-UPDATE";
 /// Who works while a migration goes on.
 const MIGRATING: [&str; 4] = ["postgres", "mattermost", "initdb", "first-administrator"];
 
@@ -60,6 +64,8 @@ impl Supervisor {
         if self.updates.course.is_none() {
             return;
         }
+        self.look_for_stick();
+        self.look_at_addresses();
         self.look_at_migration();
         self.look_at_installation();
         self.look_at_leftovers();
@@ -209,6 +215,56 @@ impl Supervisor {
         }
     }
 
+    /// Somebody has put it in: what to do with it is said where he stands.
+    fn look_for_stick(&mut self) {
+        let is_in = self.options.labels.join(STICK).exists();
+        let Some(course) = &mut self.updates.course else {
+            return;
+        };
+        if std::mem::replace(&mut course.has_stick, is_in) || !is_in {
+            return;
+        }
+        self.say(
+            "update",
+            "a stick with an update is in. To look at it and install it: atalaya update install usb",
+        );
+    }
+
+    /// After a trial: the network may have given the machine another address than the one that its units were told.
+    fn look_at_addresses(&mut self) {
+        let now = boottime_ms();
+        let facts = &self.report.facts;
+        let Some(course) = &mut self.updates.course else {
+            return;
+        };
+        let is_due = course
+            .released_ms
+            .is_some_and(|at| now.saturating_sub(at) >= ADDRESS_MS);
+        if !is_due || facts.addresses.is_empty() {
+            return;
+        }
+        course.released_ms = None;
+        let before = &course.before.addresses;
+        let is_reached = facts
+            .addresses
+            .iter()
+            .any(|address| before.contains(address));
+        let is_told = |address: &String| {
+            facts
+                .site
+                .as_ref()
+                .is_some_and(|site| site.contains(address))
+        };
+        if is_reached || !before.iter().any(is_told) {
+            return;
+        }
+        self.say(
+            "update",
+            "the network has given this machine another address than before: what is served under its address starts again",
+        );
+        self.apply(Input::Restart("site-render".to_owned()));
+    }
+
     /// Units have limits of their own; a migration has none, as long as it gets anywhere.
     fn look_at_migration(&mut self) {
         let now = boottime_ms();
@@ -313,7 +369,8 @@ impl Supervisor {
         course.tidied_ms = now.max(1);
         let outbox = self.outbox.clone();
         tokio::task::spawn_blocking(move || {
-            let present = boot::generations(&data);
+            let mut present = boot::generations(&data);
+            present.extend(boot::leftovers(&data));
             let news = News::Happened(Event::Tidy { present, short });
             drop(outbox.send(Message::Update(news)));
         });

@@ -79,6 +79,10 @@ struct Course {
     migration: look::Migration,
     stall: look::Stall,
     tidied_ms: u64,
+    /// When the network was let go after the trial, until the machine's addresses were compared with those from before.
+    released_ms: Option<u64>,
+    /// A stick with an update is in.
+    has_stick: bool,
 }
 
 /// What a thread has to tell.
@@ -156,6 +160,7 @@ impl Supervisor {
                 return Some(effect);
             }
             course.take_run(&run_file);
+            course.note_done(&run_file);
             let event = course.events.pop_front()?;
             course.is_resumed = false;
             // Only wishes are refused, and those are asked before they come here.
@@ -197,19 +202,31 @@ impl Course {
         self.is_writing || !self.effects.is_empty() || !self.events.is_empty()
     }
 
+    /// A restarted atalayad has not to do again what was done on the way into this phase.
+    fn note_done(&mut self, file: &Path) {
+        if !self.run.done {
+            self.run.done = true;
+            keep_run(file, &self.run);
+        }
+    }
+
     fn take_run(&mut self, file: &Path) {
         let Some(run) = self.next.take() else {
             return;
         };
-        // In memory: what cannot be kept there is told by what fails next.
-        if let Ok(text) = serde_json::to_vec(&run) {
-            drop(durable::write(file, &text, 0o600, None));
-        }
+        keep_run(file, &run);
         if run.phase != self.run.phase {
             self.migration = look::Migration::default();
             self.stall = look::Stall::default();
         }
         self.run = run;
+    }
+}
+
+/// In memory: what cannot be kept there is told by what fails next.
+fn keep_run(file: &Path, run: &Run) {
+    if let Ok(text) = serde_json::to_vec(run) {
+        drop(durable::write(file, &text, 0o600, None));
     }
 }
 

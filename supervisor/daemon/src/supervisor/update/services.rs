@@ -9,6 +9,7 @@ use atalaya_core::update::machine::{Event, Failure};
 use super::super::{Message, Supervisor};
 use super::News;
 use super::boot::is_trial;
+use crate::clock::boottime_ms;
 use crate::update::network::{self, Before};
 use crate::upstream::{PATH, describe};
 
@@ -117,6 +118,9 @@ impl Supervisor {
             }
         }
         self.keep_system();
+        if let Some(course) = &mut self.updates.course {
+            course.released_ms = Some(boottime_ms());
+        }
     }
 
     /// Tells when what is waited for has come, or cannot come any more.

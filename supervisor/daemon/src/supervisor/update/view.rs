@@ -45,6 +45,7 @@ impl Supervisor {
             "epoch_floor": record.epoch_floor,
             "key_set": record.key_set,
             "last": record.history.last().map(past),
+            "usb": course.has_stick,
             "alarms": self.updates.alarms,
         })
     }
@@ -97,7 +98,7 @@ impl Supervisor {
 
 impl Course {
     /// Of the step that is being taken, else of the last one.
-    fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         self.next.as_ref().unwrap_or(&self.run).phase
     }
 }
