@@ -7,6 +7,7 @@ mod adoption;
 mod boot;
 mod build;
 mod edge;
+mod generation;
 mod graph;
 mod ground;
 mod log;
@@ -17,6 +18,7 @@ mod process;
 mod programs;
 mod reports;
 mod restart;
+mod slot;
 mod stats;
 mod table;
 
@@ -55,6 +57,8 @@ struct Options {
     programs: Option<PathBuf>,
     #[command(flatten)]
     edge: edge::Options,
+    #[command(flatten)]
+    generation: generation::Options,
     /// The tables' file
     #[arg(long, default_value = "build/bench.md")]
     output: PathBuf,
@@ -74,6 +78,10 @@ enum Name {
     Memory,
     /// The TLS edge: processor, latency, memory, against nginx and HAProxy
     Edge,
+    /// Copy of a generation of the data, against cp
+    Generation,
+    /// Filling a slot from a bundle, against zstd, sha256sum and dd; what another version needs, against xdelta3
+    Slot,
     /// Second boot, against the same root under systemd and nginx
     Boot,
     /// The appliance's boot phases, memory and sizes
@@ -98,6 +106,8 @@ fn main() -> anyhow::Result<()> {
         eprintln!("{name:?} ...");
         let tables = match name {
             Name::Edge => edge::measure(&place, &options.edge)?,
+            Name::Generation => generation::measure(&place, &options.generation)?,
+            Name::Slot => slot::measure(&place)?,
             Name::Boot | Name::Phases | Name::Build => of_images(*name, &place, &options)?,
             Name::Restart | Name::Graph | Name::Log | Name::Adoption | Name::Memory => {
                 let programs = match &programs {
@@ -131,7 +141,9 @@ fn of_programs(name: Name, programs: &Programs, options: &Options) -> anyhow::Re
         Name::Log => log::measure(programs),
         Name::Adoption => adoption::measure(programs),
         Name::Memory => memory::measure(programs),
-        Name::Edge | Name::Boot | Name::Phases | Name::Build => Ok(Vec::new()),
+        Name::Edge | Name::Generation | Name::Slot | Name::Boot | Name::Phases | Name::Build => {
+            Ok(Vec::new())
+        }
     }
 }
 
@@ -154,9 +166,14 @@ fn of_images(name: Name, place: &Place, options: &Options) -> anyhow::Result<Vec
             Ok(vec![phases.phases(), phases.memory(), sizes(place)?])
         }
         Name::Build => Ok(vec![build::measure(place, !options.no_cold)?]),
-        Name::Restart | Name::Graph | Name::Log | Name::Adoption | Name::Memory | Name::Edge => {
-            Ok(Vec::new())
-        }
+        Name::Restart
+        | Name::Graph
+        | Name::Log
+        | Name::Adoption
+        | Name::Memory
+        | Name::Edge
+        | Name::Generation
+        | Name::Slot => Ok(Vec::new()),
     }
 }
 
