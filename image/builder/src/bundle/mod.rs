@@ -243,6 +243,7 @@ fn is_current(unsigned: &Path, manifest: &Manifest, wanted: &Description) -> Res
     let found = found.manifest;
     Ok(found.build == wanted.build
         && found.key_set == wanted.key_set
+        && found.root.chunk_blocks == writer::CHUNK_BLOCKS
         && found.root_hash == manifest.artifacts.root_hash
         && found.uki.sha256 == manifest.artifacts.uki.sha256)
 }
