@@ -246,7 +246,8 @@ impl<S: Source> Root<S> {
     pub fn announce(&mut self, chunks: usize) {
         let next = usize::try_from(self.next).unwrap_or(usize::MAX);
         let lengths = self.lengths.iter().skip(next).take(chunks);
-        self.input.announce(lengths.map(|length| u64::from(*length)).sum());
+        self.input
+            .announce(lengths.map(|length| u64::from(*length)).sum());
     }
 
     /// The next chunk's blocks, each as the tree wants it; nothing behind the last.

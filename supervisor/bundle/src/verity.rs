@@ -94,7 +94,7 @@ impl Tree {
     /// # Errors
     /// There are no blocks, or the salt is too long.
     pub fn build(data: &[u8], salt: &[u8], uuid: [u8; 16]) -> Result<Self, TreeError> {
-        if data.len() % BLOCK != 0 {
+        if !data.len().is_multiple_of(BLOCK) {
             return Err(TreeError::Size);
         }
         let salted = Sha256::new().chain_update(salt);

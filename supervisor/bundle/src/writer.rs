@@ -341,11 +341,11 @@ fn compress(
         let numbers = block..;
         for (number, bytes) in numbers.zip(plain.chunks(BLOCK)) {
             if !tree.matches(number, bytes) {
-                return Err(Refusal::Block { block: number })?;
+                return Err(Refusal::Block { block: number }.into());
             }
         }
         if plain.is_empty() {
-            return Err(Refusal::Block { block })?;
+            return Err(Refusal::Block { block }.into());
         }
         block += plain.len().div_ceil(BLOCK) as u64;
         let workers = thread::available_parallelism().map_or(1, usize::from);

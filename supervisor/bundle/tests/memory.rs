@@ -1,4 +1,5 @@
 //! How much a reader holds of the largest bundle there can be. Alone in its program, because it looks at the whole program's memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // what a test needs is not only in #[test]
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};

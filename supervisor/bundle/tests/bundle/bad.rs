@@ -627,6 +627,9 @@ fn parts_that_do_not_belong_together() {
     }
 }
 
+/// What becomes of a chunk.
+type Change<'c> = &'c dyn Fn(&[u8]) -> Vec<u8>;
+
 #[test]
 fn chunks_that_unpack_to_something_else() {
     let zeros = |bytes: usize| zstd::bulk::compress(&vec![0; bytes], 19).unwrap();
@@ -640,7 +643,7 @@ fn chunks_that_unpack_to_something_else() {
         liar.push(0);
     }
     let skippable = [0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4];
-    let cases: [(&str, &dyn Fn(&[u8]) -> Vec<u8>); 11] = [
+    let cases: [(&str, Change); 11] = [
         ("a bomb", &|_| bomb.clone()),
         ("a bomb that says it is small", &|_| liar.clone()),
         ("a bomb of unsaid size", &|_| {

@@ -60,7 +60,7 @@ fn the_same_parts_give_the_same_bytes() {
 fn what_is_there_already_is_skipped_in_a_file_and_in_a_stream() {
     let bundle = Workpiece::good().bytes();
     let root = sample::root(BLOCKS, "0.2.0");
-    let wanted = |chunk: &Chunk| chunk.first_block % 3 == 0;
+    let wanted = |chunk: &Chunk| chunk.first_block.is_multiple_of(3);
     let read = |mut reader: atalaya_bundle::Root<Box<dyn atalaya_bundle::Source>>| {
         let mut seen = 0;
         while let Some(chunk) = reader.upcoming() {
