@@ -192,10 +192,8 @@ impl Refusal {
             }
             Self::Epoch { .. } | Self::KeySet { .. } => "Get a newer bundle.",
             Self::Running { .. } => "Nothing needs to be done.",
-            Self::Quarantined { version } => {
-                return format!(
-                    "See `atalaya update history` for the reason. To try it again: `atalaya update install --again {version}`."
-                );
+            Self::Quarantined { .. } => {
+                "See `atalaya update history` for the reason. To try it again: `atalaya update install --again`."
             }
             Self::Downgrade { .. } => {
                 "To go back to what ran before: `atalaya update rollback`. To install it all the same: `atalaya update install --allow-downgrade`."

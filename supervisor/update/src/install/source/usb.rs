@@ -17,7 +17,7 @@ pub const LABEL: Label = Label {
     on_fat: ["ATALAYA-UPD", "ATALAYAUPDA"],
 };
 /// A bundle's file name ends so.
-const EXTENSION: &str = "atalaya";
+const EXTENSION: &str = "bundle";
 
 /// Opens the one bundle on the medium, which is mounted on `target` for a moment.
 ///
@@ -48,7 +48,7 @@ fn bundle_in(directory: &Path) -> io::Result<File> {
     let name = match found.as_slice() {
         [name] => name,
         [] => {
-            let text = "no file in the medium's top directory ends in .atalaya";
+            let text = "no file in the medium's top directory ends in .bundle";
             return Err(wrong(text.to_owned()));
         }
         some => {
@@ -87,22 +87,22 @@ mod tests {
             let mut file = File::create(folder.path().join(name)).unwrap();
             file.write_all(name.as_bytes()).unwrap();
         };
-        for name in ["readme.txt", "._a.atalaya", "atalaya"] {
+        for name in ["readme.txt", "._a.bundle", "bundle"] {
             lay(name);
         }
         let error = bundle_in(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("ends in .atalaya"), "{error}");
-        lay("A.ATALAYA");
+        assert!(error.contains("ends in .bundle"), "{error}");
+        lay("A.BUNDLE");
         let mut text = String::new();
         bundle_in(folder.path())
             .unwrap()
             .read_to_string(&mut text)
             .unwrap();
-        assert_eq!(text, "A.ATALAYA");
-        lay("b.atalaya");
+        assert_eq!(text, "A.BUNDLE");
+        lay("b.bundle");
         let error = bundle_in(folder.path()).unwrap_err().to_string();
         assert!(
-            error.contains("A.ATALAYA") && error.contains("b.atalaya"),
+            error.contains("A.BUNDLE") && error.contains("b.bundle"),
             "{error}"
         );
     }
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_link_leads_nowhere() {
         let folder = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("a.atalaya")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("a.bundle")).unwrap();
         assert!(bundle_in(folder.path()).is_err());
     }
 }
