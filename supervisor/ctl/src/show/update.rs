@@ -254,7 +254,7 @@ mod tests {
     fn how_far_it_is_fits_a_line() {
         let answer = |progress: Value| json!({ "words": "the new version is being written", "progress": progress });
         let shown = update_progress(&answer(json!({
-            "done": 858_993_459_u64, "total": 2_147_483_648_u64, "reused": 0, "fetched": 1, "step": "write", "seconds_left": 130,
+            "done": 858_993_460_u64, "total": 2_147_483_648_u64, "reused": 0, "fetched": 1, "step": "write", "seconds_left": 130,
         })));
         assert_eq!(
             shown,
