@@ -53,7 +53,10 @@ impl Progress {
     }
 
     pub fn tell<T: Serialize>(&mut self, progress: &T) {
-        if self.last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+        if self
+            .last
+            .is_some_and(|last| last.elapsed() < Duration::from_secs(1))
+        {
             return;
         }
         self.last = Some(Instant::now());

@@ -155,7 +155,10 @@ mod tests {
     fn a_place_says_where_it_is() {
         let top = Place::top(c"/data/gen/1");
         let (below, name) = (top.below(c"mattermost"), c"files");
-        assert_eq!(below.below(name).to_string(), "/data/gen/1/mattermost/files");
+        assert_eq!(
+            below.below(name).to_string(),
+            "/data/gen/1/mattermost/files"
+        );
         assert_eq!(below.below(name).relative().as_c_str(), c"mattermost/files");
         assert_eq!(top.relative().as_c_str(), c"");
     }
