@@ -46,6 +46,13 @@ pub fn read(path: &Path) -> Result<SigningKey> {
         }
         .into()
     };
+    let text = fs::read_to_string(path).during("read", path)?;
+    let key = SigningKey::from_file(&text).ok_or_else(|| {
+        unusable(
+            "is no secret key",
+            "give the file that `keys new` wrote, not the one that ends in .pub",
+        )
+    })?;
     let mode = fs::metadata(path).during("look at", path)?.mode();
     if mode & 0o077 != 0 {
         return Err(unusable(
@@ -53,13 +60,7 @@ pub fn read(path: &Path) -> Result<SigningKey> {
             "chmod 600 it, and think about who may have seen it",
         ));
     }
-    let text = fs::read_to_string(path).during("read", path)?;
-    SigningKey::from_file(&text).ok_or_else(|| {
-        unusable(
-            "is no secret key",
-            "give the file that `keys new` wrote, not the one that ends in .pub",
-        )
-    })
+    Ok(key)
 }
 
 /// The development key, made when it is asked for first.
