@@ -37,7 +37,10 @@ fn run(
 ) -> Result<EspReport, Failure> {
     let before = volume.open(Access::Read)?;
     let found = listing::read(before.top())?;
-    store.keep(before.top(), &found, &wanted.entries)?;
+    // A second copy that cannot be made now, on a full disk for one, must not keep the partition from being put right.
+    if let Err(error) = store.keep(before.top(), &found, &wanted.entries) {
+        say(&error.chain());
+    }
     let steps = plan(&found, wanted, &store.kept()?).map_err(|problem| why(problem, &found))?;
     let report = listing::report(before.top(), &found, Vec::new());
     before.close()?;

@@ -186,6 +186,16 @@ fn a_damaged_copy_on_data_is_never_written() {
     assert!(matches!(failure, Failure::Plan(Problem::Missing(sha256)) if sha256 == new));
 }
 
+#[test]
+fn a_copy_that_cannot_be_made_stands_in_nobodys_way() {
+    let ground = Ground::new();
+    ground.put("EFI/Linux/atalaya_000009+3.efi", b"x");
+    let old = listing::hex(&<sha2::Sha256 as sha2::Digest>::digest(b"kernel 1"));
+    fs::create_dir(ground.store.images.join(format!("{old}.efi"))).unwrap();
+    ground.run(&esp(&[(1, &old, None)])).unwrap();
+    assert_eq!(ground.names("EFI/Linux"), ["atalaya_000001.efi"]);
+}
+
 /// The copy of a good one is made anew from the boot partition.
 #[test]
 fn the_copy_and_the_partition_mend_each_other() {
