@@ -7,6 +7,8 @@
 )]
 
 mod accounts;
+#[path = "../anything.rs"]
+mod anything;
 mod dns;
 mod faults;
 mod front;

@@ -7,6 +7,8 @@
 )]
 
 mod abuse;
+#[path = "../anything.rs"]
+mod anything;
 mod certificates;
 mod changes;
 mod client;
