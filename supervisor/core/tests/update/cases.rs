@@ -340,6 +340,9 @@ fn a_refused_bundle_leaves_the_way_back_unless_it_has_written() {
     assert!(refused(kept()).is_some());
     assert!(refused(OtherSlot::Unknown).is_some());
     assert_eq!(refused(OtherSlot::Nothing), None);
+    // What was written has taken its place, whether or not the slot can be read just now.
+    let event = Event::Installed(Outcome::Done(staged()), OtherSlot::Unknown);
+    assert_eq!(lead(rest(), vec![begin(false), event]).record.kept, None);
 }
 
 #[test]
