@@ -84,8 +84,8 @@ pub fn file_system(device: &File, label: &Label) -> Option<FileSystem> {
         && boot[510..512] == [0x55, 0xaa]
     {
         let fits = |found: &[u8], name: &[u8]| {
-            let ours = |name: &&str| name.as_bytes() == found;
-            name.starts_with(b"FAT") && label.on_fat.iter().any(|name| ours(&name))
+            let ours = label.on_fat.iter().any(|label| label.as_bytes() == found);
+            name.starts_with(b"FAT") && ours
         };
         if fits(&boot[71..82], &boot[82..90]) || fits(&boot[43..54], &boot[54..62]) {
             return Some(FileSystem::Vfat);
