@@ -81,10 +81,10 @@ impl Supervisor {
                 (step.run.clone(), step)
             }
         };
-        if is_trial(&begun.plan.mode) {
-            if let Err(error) = network::hold(&update, &begun.before.addresses) {
-                self.say("atalayad", &error);
-            }
+        if is_trial(&begun.plan.mode)
+            && let Err(error) = network::hold(&update, &begun.before.addresses)
+        {
+            self.say("atalayad", &error);
         }
         self.updates.course = Some(Course {
             directory: data.join("update"),

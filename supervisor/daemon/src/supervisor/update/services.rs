@@ -187,9 +187,12 @@ impl Supervisor {
         if self.is_on_trial() && self.tell_what_failed() {
             return;
         }
-        let is_missing =
-            |name: &&str| (self.system.unit(name)).is_some_and(|(_, machine)| !machine.is_ready());
-        if PATH.iter().chain(&[EDGE]).any(|name| is_missing(&name)) {
+        let is_missing = |name: &&str| {
+            self.system
+                .unit(name)
+                .is_some_and(|(_, machine)| !machine.is_ready())
+        };
+        if PATH.iter().chain(&[EDGE]).any(is_missing) {
             return;
         }
         if self.is_on_trial() {
