@@ -178,6 +178,11 @@ fn update(screen: &mut Screen, vm: &Vm, image: &Image) -> anyhow::Result<Snapsho
             None if stage != last => screen.say("update", &stage),
             None => {}
         }
+        // Refused before anything was at stake: it says why in its history.
+        if !rebooted && stage == "failed" {
+            tell_history(screen, vm)?;
+            anyhow::bail!("the update to {wanted} was not installed");
+        }
         last = stage;
         std::thread::sleep(Duration::from_millis(500));
     }

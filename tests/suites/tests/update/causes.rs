@@ -4,17 +4,19 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use atalaya_suites::appliance::run;
 use atalaya_suites::disk::partitions;
+use atalaya_suites::download::Download;
 use atalaya_suites::inside::{AGENT, SIGKILL, supervisor};
 use atalaya_suites::story::eventually;
 use atalaya_vm::{Cut, Vm};
 
-use crate::forward::history;
+use crate::forward::{INSTALL, history};
 use crate::{Update, version, version_of};
 
 type Run = fn(&mut Update) -> anyhow::Result<()>;
 
-pub const STEPS: [(&str, Run); 9] = [
+pub const STEPS: [(&str, Run); 10] = [
     (
         "three_silent_deaths_and_the_old_version_is_back",
         three_silent_deaths,
@@ -33,11 +35,17 @@ pub const STEPS: [(&str, Run); 9] = [
         "a_post_that_does_not_go_through_ends_the_trial",
         failing_probe,
     ),
+    (
+        "an_old_version_that_comes_early_serves_its_own_data",
+        old_version_early,
+    ),
 ];
 
 /// Three boots of the new version and one of the old one.
 const TRIALS: u32 = 4;
 const TRIAL: Duration = Duration::from_secs(240);
+/// What is said of a version that could not say anything itself.
+const SILENT: &str = "as often as it may be";
 const ENTRY: &str = "atalaya_000002";
 
 /// How the boot partition says how often version 2 may be tried.
@@ -127,14 +135,15 @@ fn three_silent_deaths(of: &mut Update) -> anyhow::Result<()> {
         vm.press_reset()?;
         vm.wait_reset("the reset", mark, TRIAL)?;
     }
-    check_back(of, &vm, "")
+    check_back(of, &vm, SILENT)
 }
 
 fn kernel_panic(of: &mut Update) -> anyhow::Result<()> {
     let vm = armed(of, Tries::Last)?;
     wait_trial(of, &vm)?;
     mischief(&vm, &["write", "/proc/sysrq-trigger", "c"])?;
-    check_back(of, &vm, "")
+    check_back(of, &vm, SILENT)?;
+    update_again(of, &vm)
 }
 
 fn hang(of: &mut Update) -> anyhow::Result<()> {
@@ -144,14 +153,14 @@ fn hang(of: &mut Update) -> anyhow::Result<()> {
         &vm,
         &["write", "/sys/fs/cgroup/atalaya.init/cgroup.freeze", "1"],
     )?;
-    check_back(of, &vm, "")
+    check_back(of, &vm, SILENT)
 }
 
 fn dead_init(of: &mut Update) -> anyhow::Result<()> {
     let vm = armed(of, Tries::Last)?;
     wait_trial(of, &vm)?;
     mischief(&vm, &["stab", "1"])?;
-    check_back(of, &vm, "")
+    check_back(of, &vm, SILENT)
 }
 
 /// The data of slot b, behind its superblock and tree, which are as they should be.
@@ -161,7 +170,7 @@ fn spoiled_root(of: &mut Update) -> anyhow::Result<()> {
     let root = table.get(3).context("the disk has no second slot")?;
     of.crash()?.zero(root.start, 64 << 20)?;
     let vm = of.boot(of.crash()?.disk())?;
-    check_back(of, &vm, "")
+    check_back(of, &vm, SILENT)
 }
 
 fn unloadable(of: &mut Update) -> anyhow::Result<()> {
@@ -175,11 +184,11 @@ fn unloadable(of: &mut Update) -> anyhow::Result<()> {
     let short = short.to_str().context("the folder's name is no text")?;
     mtools(of, "mcopy", &["-o", short, &entry("+1-2")])?;
     let vm = of.boot(of.crash()?.disk())?;
-    check_back(of, &vm, "")
+    check_back(of, &vm, SILENT)
 }
 
 fn dying_supervisor(of: &mut Update) -> anyhow::Result<()> {
-    let vm = armed(of, Tries::Three)?;
+    let vm = armed(of, Tries::Last)?;
     wait_trial(of, &vm)?;
     let mark = vm.qmp().mark();
     for _ in 0..5 {
@@ -197,8 +206,8 @@ fn dying_supervisor(of: &mut Update) -> anyhow::Result<()> {
 fn unit_not_ready(of: &mut Update) -> anyhow::Result<()> {
     let vm = armed(of, Tries::Three)?;
     wait_trial(of, &vm)?;
-    mischief(&vm, &["freeze", "mattermost"])?;
-    check_back(of, &vm, "mattermost")
+    mischief(&vm, &["freeze", "edge"])?;
+    check_back(of, &vm, "edge")
 }
 
 fn failing_probe(of: &mut Update) -> anyhow::Result<()> {
@@ -206,5 +215,37 @@ fn failing_probe(of: &mut Update) -> anyhow::Result<()> {
     wait_trial(of, &vm)?;
     let file = "/data/gen/2/mattermost/files/standin-faults";
     mischief(&vm, &["lay", file, "lose-post"])?;
-    check_back(of, &vm, "")
+    check_back(of, &vm, "")?;
+    update_again(of, &vm)
+}
+
+/// The loader cannot start version 2 at all, say because its entry is gone.
+fn old_version_early(of: &mut Update) -> anyhow::Result<()> {
+    show_armed(of, Tries::Three)?;
+    mtools(of, "mdel", &[&entry("+3")])?;
+    let vm = of.boot(of.crash()?.disk())?;
+    check_back(of, &vm, "")?;
+    let left = vm.agent()?.stat("/data/gen/2/postgres");
+    ensure!(
+        left.is_err(),
+        "the data that were copied for version 2 are still there"
+    );
+    Ok(())
+}
+
+/// The same version once more, because somebody says so; nothing harms it this time.
+fn update_again(of: &Update, vm: &Vm) -> anyhow::Result<()> {
+    let download = Download::start(&of.two.file("atalaya.bundle")?)?;
+    let mark = vm.qmp().mark();
+    let address = download.address();
+    let install = [
+        "/usr/bin/atalaya",
+        "update",
+        "install",
+        "--yes",
+        "--no-wait",
+    ];
+    run(vm, &[&install[..], &["--again", &address]].concat())?;
+    vm.wait_reset("the machine to restart into the new version", mark, INSTALL)?;
+    of.check_kept(&of.wait_version(vm, &of.two, 2)?)
 }
