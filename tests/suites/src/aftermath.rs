@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn whatever_is_missing_is_seen() {
-        let harms: [(&str, fn(&mut Examined)); 8] = [
+        type Harm = fn(&mut Examined);
+        let harms: [(&str, Harm); 8] = [
             ("neither record", |of| of.record = None),
             ("nothing to boot", |of| of.entries.clear()),
             ("nothing good", |of| drop(of.entries.remove(0))),
