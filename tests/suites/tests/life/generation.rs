@@ -119,21 +119,24 @@ fn ask(vm: &Vm, name: &str, request: &Value) -> anyhow::Result<Value> {
     let file = format!("{FOLDER}/{name}.request.json");
     agent.write_file(&file, request.to_string().as_bytes(), 0o600)?;
     let unit = format!("update-{name}");
-    run(vm, &[ATALAYA, "unit", "start", &unit])?;
+    // As for `atalaya probe`: one that is done would not be run again by a start.
+    run(vm, &[ATALAYA, "unit", "restart", &unit])?;
     let answer = agent.read_file(&format!("{FOLDER}/{name}/result.json"))?;
     Ok(serde_json::from_slice(&answer)?)
 }
 
-/// All below a folder: kind and mode, owner, size and where it leads.
+/// All below a folder: kind and mode, owner, a file's size, and where a link leads. How large a directory is depends on its past.
 fn tree(vm: &Vm, folder: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let entries = vm.agent()?.list(folder, true)?;
     let of = |path: &str| path.strip_prefix(folder).map(str::to_owned);
     entries
         .iter()
         .map(|entry| {
+            let is_directory = entry.mode & 0o170_000 == 0o040_000;
+            let size = if is_directory { 0 } else { entry.size };
             let about = format!(
-                "{:o} {}:{} {} {:?}",
-                entry.mode, entry.uid, entry.gid, entry.size, entry.target
+                "{:o} {}:{} {size} {:?}",
+                entry.mode, entry.uid, entry.gid, entry.target
             );
             Ok((of(&entry.path).context("not in the folder")?, about))
         })
