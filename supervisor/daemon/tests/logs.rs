@@ -469,13 +469,13 @@ fn a_full_disk_costs_old_segments_first_and_no_line_is_there_twice() {
                 .collect();
             hub.push("u", &format!("{number} {noise}"));
             if number % 100 == 0 {
-                // The disk may need a moment to give something back.
+                // The disk may need a moment to give something back; the next hundred must find room in the unit's share.
                 wait("room in the queue", || {
                     hub.snapshot(0)
                         .iter()
                         .map(|batch| batch.cost())
                         .sum::<usize>()
-                        < 200 << 10
+                        < 100 << 10
                 });
             }
         }
