@@ -132,11 +132,16 @@ impl std::fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
+/// Who answers before everything that was sent is read, and closes, leaves a reset where the end belongs: what came before
+/// it counts if it is a whole answer.
 fn read_json(mut body: BufReader<UnixStream>) -> Result<Value> {
-    let mut text = String::new();
-    body.read_to_string(&mut text)
-        .context("failed to read the answer")?;
-    serde_json::from_str(&text).context("failed to understand the answer")
+    let mut text = Vec::new();
+    let end = body.read_to_end(&mut text);
+    match (serde_json::from_slice(&text), end) {
+        (Ok(answer), _) => Ok(answer),
+        (Err(_), Err(broken)) => Err(broken).context("failed to read the answer"),
+        (Err(error), Ok(_)) => Err(error).context("failed to understand the answer"),
+    }
 }
 
 /// The body of an answer that is not a refusal.
@@ -168,11 +173,10 @@ fn answer(stream: UnixStream) -> Result<BufReader<UnixStream>> {
     if (200..300).contains(&status) {
         return Ok(reader);
     }
-    let mut text = String::new();
-    reader
-        .read_to_string(&mut text)
-        .context("failed to read the answer")?;
-    let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+    let answer = match read_json(reader) {
+        Err(error) if broke_off(&error) => return Err(error),
+        answer => answer.unwrap_or_default(),
+    };
     let part = |key: &str| {
         answer
             .get(key)

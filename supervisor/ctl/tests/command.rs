@@ -399,10 +399,8 @@ fn without_a_terminal_somebody_must_have_said_yes() {
 #[test]
 fn a_file_is_sent_and_an_update_that_ends_badly_is_no_success() {
     let bundle = fresh_path();
-    std::fs::File::create(&bundle)
-        .unwrap()
-        .write_all(b"a bundle")
-        .unwrap();
+    // More than a socket holds: the answer comes before it is read.
+    std::fs::write(&bundle, vec![0; 1 << 20]).unwrap();
     let refusal = json!({ "error": "the bundle is cut short", "data": "Nothing was changed.", "next": "Fetch it again." });
     let path = bundle.display().to_string();
     let socket = fresh_path();
