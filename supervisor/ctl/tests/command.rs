@@ -400,7 +400,10 @@ fn without_a_terminal_somebody_must_have_said_yes() {
 fn a_file_is_sent_and_an_update_that_ends_badly_is_no_success() {
     let bundle = fresh_path();
     // More than a socket holds: the answer comes before it is read.
-    std::fs::write(&bundle, vec![0; 1 << 20]).unwrap();
+    std::fs::File::create(&bundle)
+        .unwrap()
+        .set_len(1 << 20)
+        .unwrap();
     let refusal = json!({ "error": "the bundle is cut short", "data": "Nothing was changed.", "next": "Fetch it again." });
     let path = bundle.display().to_string();
     let socket = fresh_path();
