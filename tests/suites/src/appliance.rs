@@ -15,9 +15,9 @@ use crate::disk::copy_grown;
 use crate::place::{Image, Place};
 
 /// A first boot makes the database and every secret. Under TCG with both processors busy it takes about a minute.
-pub const FIRST_BOOT: Duration = Duration::from_secs(240);
+pub const FIRST_BOOT: Duration = Duration::from_secs(480);
 /// A later boot.
-pub const BOOT: Duration = Duration::from_secs(150);
+pub const BOOT: Duration = Duration::from_secs(300);
 /// From the power button to the end of QEMU.
 pub const POWER_OFF: Duration = Duration::from_secs(90);
 /// A unit that was killed is back, and users are admitted.
@@ -42,9 +42,7 @@ pub struct Appliance {
 impl Appliance {
     /// Copies the image to a disk of `gib` GiB.
     pub fn new(place: &Place, image: &Image, gib: u64, agent: bool) -> anyhow::Result<Appliance> {
-        let directory = tempfile::Builder::new()
-            .prefix("atalaya-suite-")
-            .tempdir()?;
+        let directory = directory()?;
         let disk = directory.path().join("disk.raw");
         copy_grown(&image.disk()?, &disk, gib * GIB)?;
         let (https_port, http_port) = (free_port()?, free_port()?);
@@ -112,6 +110,19 @@ impl Appliance {
         self
     }
 
+    /// Described as this one, with ports and a folder of its own, but without a disk.
+    pub fn another(&self) -> anyhow::Result<Appliance> {
+        let directory = directory()?;
+        let (https_port, http_port) = (free_port()?, free_port()?);
+        let machine = self.machine.clone().https_port(https_port);
+        Ok(Appliance {
+            directory,
+            machine: machine.http_port(http_port),
+            https_port,
+            http_port,
+        })
+    }
+
     /// What it is described as, to start it with something of its own.
     #[must_use]
     pub fn machine(&self) -> Machine {
@@ -143,6 +154,10 @@ impl Appliance {
             None => Client::new(self.https_port, self.http_port, &ca.pem),
         }
     }
+}
+
+fn directory() -> std::io::Result<TempDir> {
+    tempfile::Builder::new().prefix("atalaya-suite-").tempdir()
 }
 
 /// Waits until users are admitted and everything that a client needs is reported.

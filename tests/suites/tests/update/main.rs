@@ -9,6 +9,7 @@ mod forward;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use atalaya_suites::appliance::{
@@ -17,7 +18,7 @@ use atalaya_suites::appliance::{
 use atalaya_suites::client::Client;
 use atalaya_suites::disk::copy_grown;
 use atalaya_suites::place::{Image, Place};
-use atalaya_suites::story::{self, Step};
+use atalaya_suites::story::{self, Branches, Step};
 use atalaya_vm::{CrashDisk, Disk, Snapshot, Vm};
 
 const GIB: u64 = 1 << 30;
@@ -31,7 +32,7 @@ pub struct Update {
     appliance: Appliance,
     /// The disk of version 1 with a post, switched off; nobody writes to it.
     base: PathBuf,
-    kept: Kept,
+    kept: Arc<Kept>,
     marks: Marks,
     /// There once the way forward was recorded.
     crash: Option<CrashDisk>,
@@ -57,26 +58,30 @@ pub struct Marks {
 
 fn main() -> ExitCode {
     let step = |name, run: fn(&mut Update) -> anyhow::Result<()>| Step { name, run };
-    let mut steps = vec![
-        step(
-            "one_command_moves_everything_forward_and_a_rollback_back",
-            forward::one_command_moves_everything_forward_and_a_rollback_back,
-        ),
-        step(
-            "any_power_cut_leaves_something_that_boots",
-            cuts::any_power_cut_leaves_something_that_boots,
-        ),
+    let steps = [step(
+        "one_command_moves_everything_forward_and_a_rollback_back",
+        forward::one_command_moves_everything_forward_and_a_rollback_back,
+    )];
+    let mut aside = vec![
         step(
             "after_a_power_cut_the_page_is_served_and_the_post_is_there",
             cuts::after_a_power_cut_the_page_is_served_and_the_post_is_there,
         ),
         step(
-            "an_image_written_over_the_system_keeps_the_data",
-            anew::an_image_written_over_the_system_keeps_the_data,
+            "any_power_cut_leaves_something_that_boots",
+            cuts::any_power_cut_leaves_something_that_boots,
         ),
     ];
-    steps.extend(causes::STEPS.map(|(name, run)| step(name, run)));
-    story::run("update", begin, &steps)
+    aside.extend(causes::STEPS.map(|(name, run)| step(name, run)));
+    aside.push(step(
+        "an_image_written_over_the_system_keeps_the_data",
+        anew::an_image_written_over_the_system_keeps_the_data,
+    ));
+    let branches = Branches {
+        branch: &Update::another,
+        steps: &aside,
+    };
+    story::run_with_branches("update", begin, &steps, &branches)
 }
 
 fn begin() -> anyhow::Result<Update> {
@@ -112,7 +117,7 @@ fn begin() -> anyhow::Result<Update> {
         two,
         appliance,
         base,
-        kept,
+        kept: Arc::new(kept),
         marks: Marks::default(),
         crash: None,
     })
@@ -142,6 +147,21 @@ fn version_of(image: &Image) -> anyhow::Result<&str> {
 }
 
 impl Update {
+    /// The same recording, for a machine beside this one's.
+    fn another(&self) -> anyhow::Result<Update> {
+        let log = self.crash()?.log().clone();
+        Ok(Update {
+            place: self.place.clone(),
+            one: self.one.clone(),
+            two: self.two.clone(),
+            appliance: self.appliance.another()?,
+            base: self.base.clone(),
+            kept: Arc::clone(&self.kept),
+            marks: self.marks,
+            crash: Some(CrashDisk::start(&self.base, log)?),
+        })
+    }
+
     /// What was written before the update is there, text and file.
     fn check_kept(&self, client: &Client) -> anyhow::Result<()> {
         let messages = client.messages(&self.kept.channel)?;

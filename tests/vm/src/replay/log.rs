@@ -31,7 +31,7 @@ pub struct LogEntry {
 }
 
 /// All that was written to a disk, in the order in which it was asked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct WriteLog {
     path: PathBuf,
     entries: Vec<LogEntry>,
