@@ -144,6 +144,11 @@ pub fn parts(folder: &std::path::Path, root: &[u8], tree: &Tree) -> Parts {
 pub fn prepared(folder: &std::path::Path, root: &[u8], description: Description) -> Prepared {
     let tree = tree(root, &description.version);
     let parts = parts(folder, root, &tree);
+    prepared_of(folder, parts, description)
+}
+
+/// The same of other parts.
+pub fn prepared_of(folder: &std::path::Path, parts: Parts, description: Description) -> Prepared {
     let scratch = std::fs::File::options()
         .read(true)
         .write(true)
@@ -162,7 +167,14 @@ pub fn bundle(
     root: &[u8],
 ) -> Vec<u8> {
     let newest = ceremony.keys.len() as u32;
-    let mut prepared = prepared(folder, root, description(version, newest));
+    signed(
+        ceremony,
+        prepared(folder, root, description(version, newest)),
+    )
+}
+
+/// A whole bundle of these, signed by two keys of the ceremony's newest set.
+pub fn signed(ceremony: &Ceremony, mut prepared: Prepared) -> Vec<u8> {
     let signatures = ceremony.sign(prepared.manifest_bytes(), 2);
     let mut bundle = std::io::Cursor::new(Vec::new());
     prepared

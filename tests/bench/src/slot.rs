@@ -227,6 +227,7 @@ impl Ground {
             trust: self.path("trust.json"),
             progress: self.path("progress.json"),
             medium: self.path("medium"),
+            variables: self.path("efivars"),
         };
         let request = Install {
             source: Source::File(self.path("bundle").display().to_string()),

@@ -20,6 +20,7 @@ use atalayad::notify::{self, Word};
 use atalayad::supervisor::Request;
 
 pub mod bundle;
+pub mod secure_boot;
 
 // The edge's parsers without the edge: its TLS and ACME, compiled for libFuzzer, would take longer than all targets run.
 #[path = "../../../supervisor/edge/src/guard/proxy_protocol.rs"]
@@ -33,7 +34,7 @@ use proxy_protocol::Step;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("appliance_file", appliance_file),
     ("bundle", bundle::bundle),
     ("edge_settings", edge_settings),
@@ -43,6 +44,7 @@ pub const TARGETS: [Target; 9] = [
     ("notify_datagram", notify_datagram),
     ("control_request", control_request),
     ("log_segment", log_segment),
+    ("secure_boot", secure_boot::secure_boot),
 ];
 
 /// A seed: what is kept of it and what everybody may read is understood again, and the same, and the edge understands what

@@ -7,6 +7,8 @@ use atalaya_bundle::Refusal;
 use atalaya_bundle::keys::KeyError;
 use atalaya_core::update::task;
 
+use super::secure_boot::Problem;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("failed to open the bundle")]
@@ -49,6 +51,18 @@ pub enum Failure {
     ReadBack { path: PathBuf, block: u64 },
     #[error("the keys that this image trusts are unusable: {0}")]
     Trust(String),
+    #[error("this machine's Secure Boot would not start the new {what}: {problem}")]
+    NotStarted {
+        what: &'static str,
+        problem: Problem,
+    },
+    #[error(
+        "Secure Boot is on or may be, and the firmware's {variable} cannot be understood: {problem}"
+    )]
+    Firmware {
+        variable: &'static str,
+        problem: String,
+    },
     #[error("the installation could not give up its rights: {0}")]
     Confine(String),
 }
@@ -93,6 +107,8 @@ impl Failure {
             Self::Small { .. } => "size",
             Self::Space { .. } => "space",
             Self::Trust(_) => "trust",
+            Self::NotStarted { .. } => "secure_boot",
+            Self::Firmware { .. } => "firmware",
             Self::Confine(_) => "sandbox",
         }
     }
@@ -117,6 +133,16 @@ impl Failure {
                 "The disk is of an older layout: install the image anew, keeping /data."
             }
             Self::Space { .. } => "Make room on /data, then start the update again.",
+            Self::NotStarted {
+                problem: Problem::Revoked,
+                ..
+            } => "Use a newer bundle: this one's content was revoked.",
+            Self::NotStarted { .. } => {
+                "Use a bundle that is signed for this machine's firmware, put its certificate into the firmware's db, or turn Secure Boot off there, then start the update again (docs/secure-boot.md)."
+            }
+            Self::Firmware { .. } => {
+                "Restore the Secure Boot keys in the firmware's settings, or turn Secure Boot off there, then start the update again (docs/secure-boot.md)."
+            }
             Self::Confine(_) => "Read the log: atalaya logs -u update-install.",
             Self::Trust(_) => {
                 "Install an image whose keys are whole; /data can be kept (docs/keys.md)."

@@ -87,6 +87,14 @@ impl Incoming {
         self.file.as_mut().map(|file| file as &mut dyn Write)
     }
 
+    /// Where its content is by now.
+    pub fn place(&self) -> &Path {
+        match self.file {
+            Some(_) => &self.temporary,
+            None => &self.target,
+        }
+    }
+
     /// Its content is verified: durable, under its own name.
     ///
     /// # Errors

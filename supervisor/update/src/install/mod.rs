@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! signatures, this machine's rules, room     nothing was written
-//!   kernel image, loader -> /data/update     each under its digest, when it is verified
+//!   kernel image, loader -> /data/update     each under its digest, when it is verified and the firmware would start it
 //!     the other slot is marked invalid       from here on nothing starts from it
 //!       blocks of the root                   in place already, from the running slot, or from the bundle: by the tree's digests in any case
 //!         hash tree                          all but its superblock
@@ -18,6 +18,7 @@ mod kept;
 mod partitions;
 mod progress;
 mod reuse;
+pub mod secure_boot;
 pub mod source;
 mod write;
 
@@ -39,6 +40,7 @@ pub use source::Meter;
 use crate::exchange;
 use kept::Incoming;
 use reuse::Index;
+use secure_boot::SecureBoot;
 
 /// Whom this image trusts.
 pub const TRUST: &str = "/usr/lib/atalaya/update-trust.json";
@@ -57,6 +59,8 @@ pub struct Machine {
     pub progress: PathBuf,
     /// Where a stick is mounted for a moment.
     pub medium: PathBuf,
+    /// The firmware's.
+    pub variables: PathBuf,
 }
 
 impl Machine {
@@ -75,6 +79,7 @@ impl Machine {
             trust: TRUST.into(),
             progress: task::progress_file(),
             medium: Path::new(task::DIRECTORY).join(NAME).join("medium"),
+            variables: secure_boot::VARIABLES.into(),
         })
     }
 }
@@ -158,7 +163,9 @@ fn stage(
         .kept
         .check_room(manifest.uki.bytes + manifest.loader.bytes)?;
 
-    let mut root = keep_files(reader, &machine.kept)?;
+    let secure_boot = SecureBoot::read(&machine.variables)?;
+
+    let mut root = keep_files(reader, &machine.kept, secure_boot.as_ref())?;
     *begun = true;
     target.invalidate()?;
     report.begin(Step::Write, manifest.root.blocks * BLOCK as u64);
@@ -187,12 +194,21 @@ fn stage(
     })
 }
 
-/// The kernel image and the loader go to /data as they come, and count when all of them is verified.
-fn keep_files<S: Source>(reader: Reader<S>, kept: &Kept) -> Result<Root<S>, Failure> {
+/// The kernel image and the loader go to /data as they come, and count when all of them is verified and this machine's firmware would start
+/// them.
+fn keep_files<S: Source>(
+    reader: Reader<S>,
+    kept: &Kept,
+    secure_boot: Option<&SecureBoot>,
+) -> Result<Root<S>, Failure> {
     let manifest = &reader.head().manifest;
     let mut uki = Incoming::new(&kept.ukis, &manifest.uki)?;
     let mut loader = Incoming::new(&kept.loaders, &manifest.loader)?;
     let root = reader.files(uki.writer(), loader.writer())?;
+    if let Some(secure_boot) = secure_boot {
+        secure_boot.assess("kernel image", uki.place())?;
+        secure_boot.assess("loader", loader.place())?;
+    }
     uki.keep()?;
     loader.keep()?;
     Ok(root)

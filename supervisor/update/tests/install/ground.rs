@@ -91,6 +91,7 @@ impl Ground {
             trust: self.path("trust.json"),
             progress: self.path("progress.json"),
             medium: self.path("medium"),
+            variables: self.path("efivars"),
         }
     }
 
