@@ -12,6 +12,10 @@ use tokio::time::timeout;
 /// A readiness check that takes longer is no answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
+/// A unit that was ready and gives no answer has lost its readiness after so many checks in a row: a busy machine answers late, and users would be
+/// shut out for it. A bad answer counts at once.
+const SILENCES: u32 = 3;
+
 /// Nothing, or why not.
 pub type Verdict = Result<(), String>;
 
@@ -39,6 +43,8 @@ pub struct Poll {
     retry: Duration,
     /// After a good one; none: a good answer is the last.
     watch: Option<Duration>,
+    /// How many checks in a row may stay without an answer until that is told, if the one before was good.
+    silences: u32,
 }
 
 impl Poll {
@@ -57,6 +63,7 @@ impl Poll {
             retry: Duration::from_millis(ready.interval_ms),
             watch: (ready.watch || ready.kind == ReadyKind::Notify)
                 .then(|| Duration::from_millis(ready.watch_interval_ms)),
+            silences: SILENCES,
         })
     }
 
@@ -73,12 +80,14 @@ impl Poll {
             limit: Duration::from_millis(liveness.timeout_ms),
             retry: interval,
             watch: Some(interval),
+            // Its own threshold says how many are too many.
+            silences: 1,
         })
     }
 
     /// Asks for ever; the owner ends it. Tells every answer. With `pause` it waits once before it begins.
     pub async fn run(self, pause: bool, ask: impl Fn(Ask), tell: impl Fn(Verdict)) {
-        let mut good = pause;
+        let (mut good, mut silent) = (pause, 0);
         loop {
             match (good, self.watch) {
                 (true, Some(pause)) => tokio::time::sleep(pause).await,
@@ -86,8 +95,17 @@ impl Poll {
                 (false, _) => {}
             }
             let answer = match timeout(self.limit, self.question.put(&ask)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(format!("no answer within {} ms", self.limit.as_millis())),
+                Ok(answer) => {
+                    silent = 0;
+                    answer
+                }
+                Err(_) => {
+                    silent += 1;
+                    if good && silent < self.silences {
+                        continue;
+                    }
+                    Err(format!("no answer within {} ms", self.limit.as_millis()))
+                }
             };
             good = answer.is_ok();
             tell(answer);
@@ -144,5 +162,57 @@ async fn fetch(url: &str) -> Verdict {
         Some("200") => Ok(()),
         Some(status) => Err(format!("HTTP status {}", crate::console::harmless(status))),
         None => Err(format!("{authority}: no HTTP answer")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// What is told of a unit whose checks end like this, one after the other; `None`: never.
+    async fn told(silences: u32, answers: &[Option<Verdict>]) -> Vec<Verdict> {
+        let poll = Poll {
+            question: Question::Run(Vec::new()),
+            // An answer is there at once or never.
+            limit: Duration::from_millis(10),
+            retry: Duration::from_millis(1),
+            watch: Some(Duration::from_millis(1)),
+            silences,
+        };
+        let (end, ended) = oneshot::channel::<()>();
+        let told = Mutex::new(Vec::new());
+        // What nobody answers is kept: dropped, it would be an answer.
+        let script = Mutex::new((answers.iter(), Some(end), Vec::new()));
+        let ask = |ask: Ask| {
+            let (answers, end, kept) = &mut *script.lock().unwrap();
+            match answers.next() {
+                Some(Some(answer)) => return ask.reply.send(answer.clone()).unwrap(),
+                Some(None) => {}
+                None => drop(end.take()),
+            }
+            kept.push(ask.reply);
+        };
+        tokio::select! {
+            () = poll.run(false, ask, |verdict| told.lock().unwrap().push(verdict)) => {}
+            _ended = ended => {}
+        }
+        told.into_inner().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_late_answer_is_forgiven_twice_a_bad_one_never() {
+        let (good, bad) = (Ok(()), Err("rejecting".to_owned()));
+        let silence = Err("no answer within 10 ms".to_owned());
+        let ready = told(3, &[Some(good.clone()), None, None, Some(good.clone())]).await;
+        assert_eq!(ready, [good.clone(), good.clone()]);
+        let lost = told(3, &[Some(good.clone()), None, None, None, None]).await;
+        assert_eq!(lost, [good.clone(), silence.clone(), silence.clone()]);
+        let refused = told(3, &[Some(good.clone()), None, Some(bad.clone())]).await;
+        assert_eq!(refused, [good.clone(), bad]);
+        // Nobody was ready yet; and where every answer counts.
+        assert_eq!(told(3, &[None]).await, [silence.clone()]);
+        assert_eq!(told(1, &[Some(good.clone()), None]).await, [good, silence]);
     }
 }

@@ -44,8 +44,9 @@ pub const STEPS: [(&str, Run); 10] = [
 /// Three boots of the new version and one of the old one.
 const TRIALS: u32 = 4;
 const TRIAL: Duration = Duration::from_secs(240);
-/// What is said of a version that could not say anything itself.
-const SILENT: &str = "as often as it may be";
+/// What is said of a version that could not say anything itself, and of one that the loader gave up before it had counted three starts.
+const SILENT: &str = "3 times, and each time it ended without a word";
+const GIVEN_UP: &str = "was started before version";
 const ENTRY: &str = "atalaya_000002";
 
 /// How the boot partition says how often version 2 may be tried.
@@ -142,7 +143,7 @@ fn kernel_panic(of: &mut Update) -> anyhow::Result<()> {
     let vm = armed(of, Tries::Last)?;
     wait_trial(of, &vm)?;
     mischief(&vm, &["write", "/proc/sysrq-trigger", "c"])?;
-    check_back(of, &vm, SILENT)?;
+    check_back(of, &vm, GIVEN_UP)?;
     update_again(of, &vm)
 }
 
@@ -153,14 +154,14 @@ fn hang(of: &mut Update) -> anyhow::Result<()> {
         &vm,
         &["write", "/sys/fs/cgroup/atalaya.init/cgroup.freeze", "1"],
     )?;
-    check_back(of, &vm, SILENT)
+    check_back(of, &vm, GIVEN_UP)
 }
 
 fn dead_init(of: &mut Update) -> anyhow::Result<()> {
     let vm = armed(of, Tries::Last)?;
     wait_trial(of, &vm)?;
     mischief(&vm, &["stab", "1"])?;
-    check_back(of, &vm, SILENT)
+    check_back(of, &vm, GIVEN_UP)
 }
 
 /// The data of slot b, behind its superblock and tree, which are as they should be.
@@ -170,7 +171,7 @@ fn spoiled_root(of: &mut Update) -> anyhow::Result<()> {
     let root = table.get(3).context("the disk has no second slot")?;
     of.crash()?.zero(root.start, 64 << 20)?;
     let vm = of.boot(of.crash()?.disk())?;
-    check_back(of, &vm, SILENT)
+    check_back(of, &vm, GIVEN_UP)
 }
 
 fn unloadable(of: &mut Update) -> anyhow::Result<()> {
@@ -184,7 +185,7 @@ fn unloadable(of: &mut Update) -> anyhow::Result<()> {
     let short = short.to_str().context("the folder's name is no text")?;
     mtools(of, "mcopy", &["-o", short, &entry("+1-2")])?;
     let vm = of.boot(of.crash()?.disk())?;
-    check_back(of, &vm, SILENT)
+    check_back(of, &vm, GIVEN_UP)
 }
 
 fn dying_supervisor(of: &mut Update) -> anyhow::Result<()> {
