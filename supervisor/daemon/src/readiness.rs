@@ -212,7 +212,7 @@ mod tests {
         let refused = told(3, &[Some(good.clone()), None, Some(bad.clone())]).await;
         assert_eq!(refused, [good.clone(), bad]);
         // Nobody was ready yet; and where every answer counts.
-        assert_eq!(told(3, &[None]).await, [silence.clone()]);
+        assert_eq!(told(3, &[None, None]).await, vec![silence.clone(); 2]);
         assert_eq!(told(1, &[Some(good.clone()), None]).await, [good, silence]);
     }
 }
