@@ -117,6 +117,9 @@ enum KeysSub {
         /// Too many of the former set's keys are lost to sign: machines have to be installed anew
         #[arg(long)]
         lost: bool,
+        /// The highest number that a set ever had, where it is higher than in the project's list
+        #[arg(long, value_name = "NUMBER", requires = "lost")]
+        above: Option<u32>,
         /// Where to write the request
         #[arg(long)]
         request: PathBuf,
@@ -308,9 +311,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Sub::Keys(KeysSub::Rotate {
             threshold,
             lost,
+            above,
             request,
             keys,
-        }) => keys::rotate(&project, threshold, &keys, lost, &request)?,
+        }) => {
+            let lost = lost.then_some(above.unwrap_or(0));
+            keys::rotate(&project, threshold, &keys, lost, &request)?;
+        }
         Sub::Keys(KeysSub::Sign { request, key, yes }) => keys::sign(&request, &key, yes)?,
         Sub::Keys(KeysSub::Trust { requests }) => keys::accept(&project, &requests)?,
     }

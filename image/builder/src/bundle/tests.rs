@@ -70,7 +70,7 @@ impl Bench {
             keys::new(&self.at(name)).unwrap();
         }
         let request = self.at("set");
-        keys::rotate(&self.project, 2, &publics, false, &request).unwrap();
+        keys::rotate(&self.project, 2, &publics, None, &request).unwrap();
         for name in names {
             keys::sign(&request, &self.at(name), true).unwrap();
         }

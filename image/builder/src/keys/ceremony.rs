@@ -24,12 +24,13 @@ pub fn new(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the request for the next set. `lost`: nobody can sign for the former one any more.
+/// Writes the request for the next set. `lost`: nobody can sign for the former one any more; the number is above that one's too, because a machine
+/// takes no set below the highest that it has ever accepted.
 pub fn rotate(
     project: &Project,
     threshold: u32,
     keys: &[PathBuf],
-    lost: bool,
+    lost: Option<u32>,
     request: &Path,
 ) -> Result<()> {
     let sets = read_sets(&project.release_keys())?;
@@ -38,11 +39,12 @@ pub fn rotate(
         .iter()
         .map(|path| public(path))
         .collect::<Result<_>>()?;
-    let version = former.as_ref().map_or(1, |former| former.version + 1);
+    let highest = former.as_ref().map_or(0, |former| former.version);
+    let version = highest.max(lost.unwrap_or(0)).saturating_add(1);
     let set = KeySet::new(version, threshold, keys).map_err(unusable_set)?;
     let asked = Request::new(Content::KeySet {
         set,
-        former: former.filter(|_| !lost),
+        former: former.filter(|_| lost.is_none()),
     });
     asked.write(request)?;
     print!("{asked}");
@@ -116,10 +118,13 @@ fn follow(
         return Err(not_next("it is a bundle's"));
     };
     let last = former.as_ref().and_then(newest);
-    if let Some(last) = last
-        && last.version.checked_add(1) != Some(set.version)
-    {
-        return Err(not_next("its number is not the next one"));
+    if let Some(last) = last {
+        let is_next = last.version.checked_add(1) == Some(set.version);
+        // A chain that begins anew may leave out numbers that were in use elsewhere.
+        let begins_above = said.is_none() && set.version > last.version;
+        if !is_next && !begins_above {
+            return Err(not_next("its number is not the next one"));
+        }
     }
     let mut sets = match (&said, last) {
         (Some(said), Some(last)) if said == last => former,
@@ -172,7 +177,7 @@ mod tests {
         }
 
         /// A set of these keys, signed by those.
-        fn ceremony(&self, keys: &str, signers: &str, lost: bool) -> Result<()> {
+        fn ceremony(&self, keys: &str, signers: &str, lost: Option<u32>) -> Result<()> {
             let request = self.at("request.json");
             let publics: Vec<PathBuf> = keys
                 .split(' ')
@@ -211,7 +216,7 @@ mod tests {
     #[test]
     fn a_machine_five_sets_behind_follows() {
         let table = Table::new();
-        table.ceremony("a b c", "a b", false).unwrap();
+        table.ceremony("a b c", "a b", None).unwrap();
         let first = trust(&table.sets());
         for (keys, signers) in [
             ("b c d", "b c"),
@@ -220,7 +225,7 @@ mod tests {
             ("e f g", "e f"),
             ("f g h", "f g"),
         ] {
-            table.ceremony(keys, signers, false).unwrap();
+            table.ceremony(keys, signers, None).unwrap();
         }
         let sets = table.sets();
         assert_eq!(first.follow(&sets).unwrap().version, 6);
@@ -233,36 +238,41 @@ mod tests {
     #[test]
     fn both_thresholds_are_needed_and_nothing_is_written_without_them() {
         let table = Table::new();
-        table.ceremony("a b c", "a c", false).unwrap();
+        table.ceremony("a b c", "a c", None).unwrap();
         let before = fs::read(table.project.release_keys()).unwrap();
         for signers in ["a b", "d e", "a d", "b c"] {
             let text = table
-                .ceremony("c d e", signers, false)
+                .ceremony("c d e", signers, None)
                 .err()
                 .unwrap()
                 .to_string();
             assert!(text.contains("of the 2 signatures"), "{signers}: {text}");
         }
         assert_eq!(fs::read(table.project.release_keys()).unwrap(), before);
-        table.ceremony("c d e", "a c d", false).unwrap();
+        table.ceremony("c d e", "a c d", None).unwrap();
     }
 
     #[test]
     fn after_a_loss_a_new_chain_begins_with_the_next_number() {
         let table = Table::new();
-        table.ceremony("a b", "a b", false).unwrap();
+        table.ceremony("a b", "a b", None).unwrap();
         let old = trust(&table.sets());
-        table.ceremony("c d", "c d", true).unwrap();
+        table.ceremony("c d", "c d", Some(0)).unwrap();
         let sets = table.sets();
         assert_eq!((sets.sets.len(), newest(&sets).unwrap().version), (1, 2));
         // Machines of the old keys are not taken over by it: they have to be installed anew.
         assert!(old.follow(&sets).is_err());
+        // And above whatever was in use where this list does not tell.
+        table.ceremony("e f", "e f", Some(7)).unwrap();
+        assert_eq!(newest(&table.sets()).unwrap().version, 8);
+        table.ceremony("g h", "g h", Some(3)).unwrap();
+        assert_eq!(newest(&table.sets()).unwrap().version, 9);
     }
 
     #[test]
     fn a_request_for_something_else_is_refused() {
         let table = Table::new();
-        table.ceremony("a b", "a b", false).unwrap();
+        table.ceremony("a b", "a b", None).unwrap();
         let request = table.at("request.json");
         // Signed already, and taken: not a second time.
         let text = accept(&table.project, std::slice::from_ref(&request))
@@ -278,7 +288,7 @@ mod tests {
         assert!(text.contains("no say"), "{text}");
         let copy = table.at("copy.json");
         fs::copy(&request, &copy).unwrap();
-        rotate(&table.project, 1, &[table.at("a.pub")], false, &request).unwrap();
+        rotate(&table.project, 1, &[table.at("a.pub")], None, &request).unwrap();
         let text = Request::gather(&[request, copy]).err().unwrap().to_string();
         assert!(text.contains("something else"), "{text}");
     }
