@@ -10,6 +10,8 @@
 //! ```json
 //! {"version":1,"action":"reboot","reason":"power button","boot_id":"...","time":1795362074}
 //! ```
+//! Where init has given up a version on trial, because its supervisor died again and again, `gave_up` is that version's root hash: the next
+//! boot knows by it that the trial has failed, which nobody else could record.
 //! `action` is reboot, poweroff or halt; `time` is seconds since 1970 by the clock of that boot. Written after all
 //! processes have ended and before /data is unmounted; nobody deletes it.
 

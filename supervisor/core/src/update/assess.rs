@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
-use super::record::{Image, Installed, Mark, Past, Reason, Record, Slot, Stage};
+use super::record::{Candidate, Image, Installed, Mark, Past, Reason, Record, Slot, Stage};
 use super::task::Copy;
 
 /// How often a new version is started before it counts as failed: what its entry's counter begins with.
@@ -28,8 +28,18 @@ pub struct Facts {
     pub generations: Vec<u32>,
     /// The newest key set that the running image and /data know.
     pub key_set: u32,
+    pub gave_up: Option<GaveUp>,
     /// Seconds since 1970.
     pub now: u64,
+}
+
+/// What init noted when it gave up a version on trial, because its supervisor died again and again: at the last orderly end on this disk. Arming a
+/// version once more ends in a later one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GaveUp {
+    pub root_hash: String,
+    /// In init's words.
+    pub why: String,
 }
 
 /// What the slot that is not running holds, by the top of its hash tree.
@@ -51,6 +61,15 @@ impl OtherSlot {
     /// Certainly not: not knowing is no reason to give up a system.
     pub fn lacks(&self, root_hash: &str) -> bool {
         *self != Self::Unknown && !self.holds(root_hash)
+    }
+}
+
+impl Facts {
+    /// What init has recorded instead of the supervisor that could not.
+    fn failure_of(&self, candidate: &Candidate) -> Option<Reason> {
+        let gave_up = self.gave_up.as_ref()?;
+        let is_its = gave_up.root_hash == candidate.image.root_hash;
+        is_its.then(|| Reason::new(Stage::Trial, &gave_up.why, &[]))
     }
 }
 
@@ -204,6 +223,13 @@ fn assess_good(mut record: Record, facts: &Facts) -> Plan {
 /// The good version runs although another one was to: whatever that was, it is over.
 fn take_back(mut record: Record, facts: &Facts) -> Plan {
     record.good.slot = facts.slot;
+    if let Some(candidate) = record.candidate.as_mut()
+        && let Some(reason) = facts.failure_of(candidate)
+    {
+        candidate.reason.get_or_insert(reason);
+        // It may have died before it could record that it was started.
+        candidate.boots = candidate.boots.max(1);
+    }
     let reason = record
         .candidate
         .as_ref()
@@ -284,6 +310,11 @@ fn assess_candidate(mut record: Record, facts: &Facts) -> Plan {
     if let Some(reason) = &candidate.reason {
         let why = reason.what.clone();
         return give_way(&record, facts, why, None);
+    }
+    if let Some(reason) = facts.failure_of(candidate) {
+        let why = reason.what.clone();
+        candidate.reason = Some(reason);
+        return give_way(&record.clone(), facts, why, Some(record));
     }
     if candidate.boots >= TRIES {
         let why = format!(

@@ -1,6 +1,6 @@
 //! What a boot means, row by row.
 
-use atalaya_core::update::assess::{Facts, Mode, OtherSlot, Plan, TRIES, assess};
+use atalaya_core::update::assess::{Facts, GaveUp, Mode, OtherSlot, Plan, TRIES, assess};
 use atalaya_core::update::record::{Reason, Record, Slot, Stage};
 use atalaya_core::update::task::Copy;
 
@@ -16,6 +16,7 @@ fn facts(number: u32, other: Option<u32>) -> Facts {
         other: other.map_or(OtherSlot::Nothing, |n| OtherSlot::Holds(format!("r{n}"))),
         generations: vec![1, 2, 3],
         key_set: 1,
+        gave_up: None,
         now: NOW,
     }
 }
@@ -153,6 +154,54 @@ fn a_version_that_saw_its_failure_does_not_try_again() {
     assert!(gives_way(&boot(&record, &facts(3, Some(2)))));
     // Unless there would be nothing left that starts.
     assert!(is_stranded(&boot(&record, &facts(3, None))));
+}
+
+#[test]
+fn a_version_whose_supervisor_dies_gives_way_at_its_next_start_and_init_has_said_why() {
+    let mut dead = facts(3, Some(2));
+    let gave_up = |root_hash: &str| {
+        let (root_hash, why) = (root_hash.to_owned(), "it died five times".to_owned());
+        Some(GaveUp { root_hash, why })
+    };
+    let what = |record: &Record| {
+        let reason = record.candidate.as_ref().unwrap().reason.clone();
+        reason.unwrap().what
+    };
+    dead.gave_up = gave_up("r3");
+    let plan = boot(&at(Stage::Trial), &dead);
+    assert!(gives_way(&plan));
+    assert_eq!(what(&plan.record.unwrap()), "it died five times");
+    // Of another version's trial, long ago.
+    dead.gave_up = gave_up("r9");
+    assert!(matches!(
+        boot(&at(Stage::Trial), &dead).mode,
+        Mode::Trial { .. }
+    ));
+
+    // Even where it died too early to record anything.
+    for boots in [0, 1, 2] {
+        let mut record = at(Stage::Trial);
+        record.candidate.as_mut().unwrap().boots = boots;
+        let mut back = facts(2, Some(3));
+        back.gave_up = gave_up("r3");
+        let plan = boot(&record, &back);
+        let Mode::TakenBack(reason) = plan.mode else {
+            panic!("{plan:?}");
+        };
+        let record = plan.record.unwrap();
+        assert_eq!(
+            (reason.what.as_str(), reason.stage),
+            ("it died five times", Stage::Trial)
+        );
+        assert_eq!(record.history.last().unwrap().reason, Some(reason));
+        assert_eq!(record.quarantine.len(), 1);
+        // Otherwise the loader's count would be taken for the reason.
+        assert!(record.candidate.unwrap().boots > 0);
+        // What the new version itself has seen counts.
+        let mut seen = at(Stage::Trial);
+        seen.candidate.as_mut().unwrap().reason = Some(Reason::new(Stage::Trial, "no post", &[]));
+        assert_eq!(what(&boot(&seen, &back).record.unwrap()), "no post");
+    }
 }
 
 #[test]

@@ -197,6 +197,7 @@ impl World {
             other: self.outside.other(slot),
             generations: self.outside.generations.keys().copied().collect(),
             key_set: self.outside.versions[version].key_set,
+            gave_up: None,
             now: self.now,
         };
         let plan = assess(Ok(record.clone()), &facts);

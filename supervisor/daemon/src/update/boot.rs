@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use atalaya_core::update::assess::{Facts, OtherSlot, Plan};
+use atalaya_core::update::assess::{Facts, GaveUp, OtherSlot, Plan};
 use atalaya_core::update::esp::{Counter, EntryName, name_in_variable};
 use atalaya_core::update::record::{Image, Slot};
 use atalaya_init::disk::scan;
@@ -56,9 +56,24 @@ pub fn look(places: &Places, release: &Release, now_s: u64) -> Option<Facts> {
         counted: Counter::of(&variable("LoaderBootCountPath")).is_some(),
         other: look_other(places),
         generations: generations(&places.data),
+        gave_up: read_gave_up(&places.data.join("state/last-end.json")),
         key_set: newest_key_set(&places.trust)
             .max(newest_key_set(&places.data.join("update/keysets.json"))),
         now: now_s,
+    })
+}
+
+/// What init noted at the last orderly end, if that was of a version on trial which it had given up.
+fn read_gave_up(last_end: &Path) -> Option<GaveUp> {
+    #[derive(Deserialize)]
+    struct LastEnd {
+        reason: String,
+        gave_up: Option<String>,
+    }
+    let end: LastEnd = serde_json::from_slice(&fs::read(last_end).ok()?).ok()?;
+    Some(GaveUp {
+        root_hash: end.gave_up?,
+        why: end.reason,
     })
 }
 
@@ -215,7 +230,15 @@ mod tests {
             &at("data/update/keysets.json"),
             br#"[{"version":4,"keys":[]}]"#,
         );
+        let last_end = at("data/state/last-end.json");
+        let why = "its supervisor has died five times";
+        put(&last_end, br#"{"version":1,"reason":"a wish"}"#);
+        assert_eq!(look(&places, &release, 5).unwrap().gave_up, None);
+        let noted = format!(r#"{{"version":1,"reason":"{why}","gave_up":"cd"}}"#);
+        put(&last_end, noted.as_bytes());
         let facts = look(&places, &release, 5).unwrap();
+        let (root_hash, why) = ("cd".to_owned(), why.to_owned());
+        assert_eq!(facts.gave_up, Some(GaveUp { root_hash, why }));
         assert_eq!(
             (facts.entry, facts.counted, facts.key_set),
             (Some(8), true, 4)

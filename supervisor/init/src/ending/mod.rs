@@ -36,17 +36,22 @@ pub struct LastEnd {
     pub action: Action,
     pub reason: String,
     pub boot_id: String,
+    /// The root hash of the version on trial that init itself has given up.
+    pub gave_up: Option<String>,
 }
 
 impl LastEnd {
     fn json(&self, time: i64) -> String {
-        let value = serde_json::json!({
+        let mut value = serde_json::json!({
             "version": 1,
             "action": self.action,
             "reason": self.reason,
             "boot_id": self.boot_id,
             "time": time,
         });
+        if let (Some(fields), Some(gave_up)) = (value.as_object_mut(), &self.gave_up) {
+            fields.insert("gave_up".to_owned(), gave_up.as_str().into());
+        }
         format!("{value}\n")
     }
 }
@@ -302,6 +307,7 @@ mod tests {
             action: Action::Reboot,
             reason: "power button".to_owned(),
             boot_id: "b".to_owned(),
+            gave_up: None,
         };
         let value: serde_json::Value = serde_json::from_str(&last.json(7)).unwrap();
         let expected = serde_json::json!({

@@ -3,6 +3,7 @@
 use super::children::{self, Child};
 use super::link::Heard;
 use super::{Reactor, orders};
+use crate::boot_record::BootRecord;
 use crate::ending::{self, LastEnd};
 use crate::machine::trial;
 use crate::supervise::control::{self, Request};
@@ -52,7 +53,10 @@ impl Reactor {
             Effect::Refuse { deaths } => self.link.refuse(self.welcome(deaths)),
             Effect::Ask { action, source } => self.link.push(FromInit::Request { action, source }),
             Effect::Say(text) => self.console.say("init", &text),
-            Effect::AssessTrial => return trial::is_on().then_some(Event::OnTrial),
+            Effect::AssessTrial => {
+                self.gave_up = trial::is_on();
+                return self.gave_up.then_some(Event::OnTrial);
+            }
             Effect::CollectOrders => return Some(Event::Orders(orders::collect(&self.link.kept))),
             Effect::SignalMain {
                 cgroup,
@@ -75,6 +79,8 @@ impl Reactor {
                     action,
                     reason,
                     boot_id: self.boot_id.clone(),
+                    gave_up: (BootRecord::read().filter(|_| self.gave_up))
+                        .map(|booted| booted.root_hash),
                 };
                 ending::run(console, watchdog, &record);
             }

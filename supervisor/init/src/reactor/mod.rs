@@ -72,6 +72,8 @@ struct Reactor {
     buttons: Buttons,
     watchdog: Feeder,
     boot_id: String,
+    /// A version on trial, because its supervisor does not run.
+    gave_up: bool,
     spare: Spare,
     /// There may be more zombies than one round takes.
     more_to_reap: bool,
@@ -115,6 +117,7 @@ pub fn run() -> ! {
         output_writer,
         watchdog,
         boot_id: boot_id.trim().to_owned(),
+        gave_up: false,
         spare,
         more_to_reap: false,
     };

@@ -150,7 +150,9 @@ impl Supervise {
             Event::RestartWanted => self.restart(now, &mut effects),
             Event::OnTrial => {
                 let how = self.last_death.as_deref().unwrap_or("no reason known");
-                let reason = format!("this version is on trial, and atalayad does not run: {how}");
+                let reason = format!(
+                    "this version is on trial, and its supervisor has died five times within a minute: {how}"
+                );
                 self.stop_units(now, Action::Reboot, reason, &mut effects);
             }
             Event::Orders(orders) => {
