@@ -18,6 +18,7 @@ pub const NAMES: &[&str] = &[
     "fail-search",
     "fail-upload",
     "hang",
+    "hang-migration",
     "ignore-term",
     "lose-post",
     "lose-websocket",

@@ -7,6 +7,7 @@
 use super::{During, Pool, StoreError};
 use crate::faults::Faults;
 use std::path::Path;
+use std::time::Duration;
 use tokio_postgres::Client;
 
 /// A key for the advisory lock, so that two servers never migrate at once.
@@ -152,6 +153,10 @@ async fn migrate_locked(
             .batch_execute(&migration.sql)
             .await
             .map_err(failed)?;
+        // Neither writes nor computes.
+        while faults.on("hang-migration") {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         transaction
             .execute(
                 "INSERT INTO db_migrations (version, name) VALUES ($1, $2)",

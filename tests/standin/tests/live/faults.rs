@@ -35,6 +35,55 @@ fn a_start_can_be_made_to_fail_in_every_way() {
     machine.start_ready().stop();
 }
 
+/// As in an update: the release brings a migration, and the fault is laid beside the files.
+#[test]
+fn a_later_releases_migration_can_be_made_to_fail_and_to_hang() {
+    let machine = Machine::new();
+    machine.start_ready().stop();
+    let migrations = |machine: &Machine| {
+        machine
+            .postgres
+            .sql("SELECT max(version) FROM db_migrations")
+    };
+    assert_eq!(migrations(&machine), "10");
+    let later = include_str!("../../later/000011_count_replies.sql");
+    machine.install("11.8.0", &[("000011_count_replies.sql", later)]);
+
+    machine.set_faults("fail-migration");
+    let mut server = machine.start();
+    let status = server.wait(Duration::from_secs(60)).unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(
+        server
+            .log()
+            .contains("failed to apply database migrations: migration 11"),
+        "{}",
+        server.log()
+    );
+    assert_eq!(migrations(&machine), "10");
+
+    machine.set_faults("hang-migration");
+    let server = machine.start();
+    let begun = Instant::now();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+    while machine.postgres.sql(waits) != "1" {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{}",
+            server.log()
+        );
+    }
+    assert_eq!(migrations(&machine), "10");
+    machine.set_faults("");
+    assert!(
+        server.wait_ready(Duration::from_secs(60)),
+        "{}",
+        server.log()
+    );
+    assert_eq!(migrations(&machine), "11");
+    server.stop();
+}
+
 #[test]
 fn ready_can_be_late_or_never() {
     let mut machine = Machine::new();
