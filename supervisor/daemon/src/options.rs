@@ -27,7 +27,7 @@ pub struct Options {
     pub variables: PathBuf,
     /// Where udevd shows file systems by their labels.
     pub labels: PathBuf,
-    /// How long a migration may get nowhere, in milliseconds, if it is not the usual time.
+    /// How long a migration may get nowhere, in milliseconds, if it is not what the configuration says.
     pub patience_ms: Option<u64>,
     /// No init above: reap here. For tests.
     pub no_init: bool,

@@ -39,6 +39,7 @@ pub struct Appliance {
     pub administrator: Administrator,
     pub tls: Tls,
     pub edge: Edge,
+    pub update: Update,
 }
 
 /// `[site]`: what browsers type.
@@ -55,6 +56,21 @@ pub struct Site {
 pub struct Administrator {
     pub username: Username,
     pub email: Email,
+}
+
+/// `[update]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// Seconds without progress after which a migration in a trial has failed.
+    pub migration_patience_seconds: u64,
+}
+
+impl Default for Update {
+    fn default() -> Self {
+        Self {
+            migration_patience_seconds: 900,
+        }
+    }
 }
 
 /// A seed: the file, and the one thing in it that must not be kept.

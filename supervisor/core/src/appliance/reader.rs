@@ -11,11 +11,14 @@ use toml::de::DeTable;
 
 use self::field::{Field, Reader, line_of, one_line};
 use super::value::{self, Email, Hostname, SiteAddress, Username, network};
-use super::{Administrator, Appliance, Invalid, MAX_BYTES, Problem, Secret, Seed, Site, Stored};
+use super::{
+    Administrator, Appliance, Invalid, MAX_BYTES, Problem, Secret, Seed, Site, Stored, Update,
+};
 use super::{DnsName, check};
 
-const KEYS: &str = "hostname, [site], [administrator], [tls], [edge]";
+const KEYS: &str = "hostname, [site], [administrator], [tls], [edge], [update]";
 const SITE_KEYS: &str = "address, names";
+const UPDATE_KEYS: &str = "migration_patience_seconds";
 const ADMINISTRATOR_KEYS: &str = "username, email";
 const ADMINISTRATOR_SEED_KEYS: &str = "username, email, password";
 
@@ -135,6 +138,7 @@ fn whole(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Seed {
             "administrator" => administrator(reader, &field, &mut out),
             "tls" => tls::tls(reader, &field, &mut out.appliance.tls, &mut out.secrets),
             "edge" => edge::edge(reader, &field, &mut out.appliance.edge),
+            "update" => update(reader, &field, &mut out.appliance.update),
             _ => reader.unknown(&field, KEYS),
         }
     }
@@ -177,6 +181,18 @@ fn administrator(reader: &mut Reader<'_>, table: &Field<'_>, out: &mut Seed) {
                 };
                 reader.unknown(&field, allowed);
             }
+        }
+    }
+}
+
+fn update(reader: &mut Reader<'_>, table: &Field<'_>, out: &mut Update) {
+    for field in reader.fields(table) {
+        match field.name {
+            // Less than a minute is an ordinary pause of a busy disk.
+            "migration_patience_seconds" => {
+                reader.number(&field, 60..=86_400, &mut out.migration_patience_seconds);
+            }
+            _ => reader.unknown(&field, UPDATE_KEYS),
         }
     }
 }

@@ -62,7 +62,7 @@ fn every_mistake_is_named_with_key_line_value_and_what_is_allowed() {
     assert_eq!(
         refusal(text),
         "line 1: hostname = \"Chat\": holds an upper-case letter; allowed: 1 to 63 of a-z, 0-9 and \"-\", not beginning or ending with \"-\" (example: \"atalaya\")\n\
-         line 2: colour: there is no such key here; allowed: hostname, [site], [administrator], [tls], [edge]\n\
+         line 2: colour: there is no such key here; allowed: hostname, [site], [administrator], [tls], [edge], [update]\n\
          line 5: site.address = \"http://chat.example.com\": is not https; allowed: https://HOST or https://HOST:PORT, nothing after it (example: \"https://chat.example.com\")\n\
          line 6: site.port: there is no such key here; allowed: address, names\n\
          line 9: administrator.username = 7: is not a string; allowed: 3 to 22 of a-z, 0-9, \".\", \"-\" and \"_\", beginning with a letter (example: \"admin\")\n\
@@ -201,6 +201,21 @@ fn site_addresses() {
 }
 
 #[test]
+fn how_long_a_migration_is_waited_for() {
+    let read = |text: &str| stored(text).update.migration_patience_seconds;
+    assert_eq!(read(""), 900);
+    assert_eq!(read("update.migration_patience_seconds = 7200"), 7200);
+    for bad in ["59", "86_401", "\"1h\"", "-60"] {
+        let refusal = refusal(&format!("[update]\nmigration_patience_seconds = {bad}\n"));
+        assert!(
+            refusal.starts_with("line 2: update.migration_patience_seconds")
+                && refusal.ends_with("; allowed: 60 to 86400"),
+            "{refusal}"
+        );
+    }
+}
+
+#[test]
 fn user_names_and_addresses() {
     for good in ["admin", "a.b-c_1", "aaa"] {
         assert!(Username::parse(good).is_ok(), "{good}");
@@ -236,7 +251,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_reader_panic(text in "(hostname|\\[tls\\]|\\[tls.acme\\]|\\[edge.limits\\]|mode|terms_agreed|true|headers|site.names|\\*\\.a\\.b|\\[site\\]|address|\\[administrator\\]|password|=|\"|'|\\.|\n| |[a-z{}\\[\\]#,\\\\0-9]){0,40}") {
+    fn no_text_makes_the_reader_panic(text in "(hostname|\\[update\\]|migration_patience_seconds|\\[tls\\]|\\[tls.acme\\]|\\[edge.limits\\]|mode|terms_agreed|true|headers|site.names|\\*\\.a\\.b|\\[site\\]|address|\\[administrator\\]|password|=|\"|'|\\.|\n| |[a-z{}\\[\\]#,\\\\0-9]){0,40}") {
         match parse_seed(text.as_bytes()) {
             Ok(Seed { appliance, secrets, .. }) => {
                 prop_assert_eq!(parse_public(appliance.to_toml().as_bytes()).unwrap(), appliance.clone());

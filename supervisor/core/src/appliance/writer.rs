@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::edge::{Allow, Edge, Limits, Login};
 use super::tls::{Acme, Challenge, KeyAlgorithm, Secrets, Tls};
-use super::{Appliance, Secret};
+use super::{Appliance, Secret, Update};
 
 const HEAD: &str = "# What this machine is. Read at every boot; everything else is made from it.\n";
 
@@ -17,6 +17,7 @@ pub(super) fn text(appliance: &Appliance, secrets: Option<&Secrets>) -> String {
         administrator,
         tls,
         edge,
+        update,
     } = appliance;
     let mut out = HEAD.to_owned();
     out.push_str(&format!("hostname = {}\n", quoted(hostname)));
@@ -28,6 +29,15 @@ pub(super) fn text(appliance: &Appliance, secrets: Option<&Secrets>) -> String {
         .line("email", &quoted(&administrator.email));
     write_tls(&mut out, tls, secrets);
     write_edge(&mut out, edge);
+    let Update {
+        migration_patience_seconds,
+    } = update;
+    let default = Update::default();
+    Section::new(&mut out, "update").other(
+        "migration_patience_seconds",
+        migration_patience_seconds,
+        &default.migration_patience_seconds,
+    );
     out
 }
 

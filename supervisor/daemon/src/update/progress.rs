@@ -1,10 +1,23 @@
-//! Whether what a trial waits for still gets anywhere. A migration may take hours; one that neither writes nor computes for a quarter of an hour
-//! will not end. Pure: what was seen comes in with the time.
+//! Whether what a trial waits for still gets anywhere. A migration may take hours; one that neither writes nor computes for as long as the
+//! configuration says (`update.migration_patience_seconds`, a quarter of an hour if it says nothing) will not end. What was seen comes in with the
+//! time.
 
-/// Without progress for so long, a migration has failed, in milliseconds.
-pub const PATIENCE_MS: u64 = 15 * 60 * 1000;
+use std::path::Path;
+
+use atalaya_core::appliance::{Update, parse_public};
+
 /// Processor time that counts as work, in microseconds for each minute that has passed: what waits in a loop uses less.
 const WORK_US_PER_MINUTE: u64 = 1_000_000;
+
+/// How long a migration may get nowhere, in milliseconds, by the configuration in force: `file` holds no secret, and is there once the unit `seed`
+/// is done. Reads the disk.
+pub fn read_patience_ms(file: &Path) -> u64 {
+    let appliance = std::fs::read(file)
+        .ok()
+        .and_then(|text| parse_public(&text).ok());
+    let update = appliance.map_or_else(Update::default, |appliance| appliance.update);
+    update.migration_patience_seconds.saturating_mul(1000)
+}
 
 /// What was seen at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +60,23 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PATIENCE_MS: u64 = 15 * 60 * 1000;
+
+    #[test]
+    fn the_configuration_says_how_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("appliance.toml");
+        assert_eq!(read_patience_ms(&file), PATIENCE_MS, "not there yet");
+        for (text, expected) in [
+            ("update.migration_patience_seconds = 60", 60_000),
+            ("", PATIENCE_MS),
+            ("update.migration_patience_seconds = 1", PATIENCE_MS),
+        ] {
+            atalaya_sys::durable::write(&file, text.as_bytes(), 0o644, None).unwrap();
+            assert_eq!(read_patience_ms(&file), expected, "{text}");
+        }
+    }
 
     fn seen(minute: u64, written: &str, cpu_ms: u64) -> Seen {
         Seen {
