@@ -90,6 +90,17 @@ impl Local {
         self.call(Method::GET, path, None).await?.succeeded()
     }
 
+    /// # Errors
+    /// Anything but success and "not found": what is gone is gone.
+    pub async fn delete(&self, path: &str) -> Result<(), LocalError> {
+        let answer = self.call(Method::DELETE, path, None).await?;
+        if answer.status == 404 {
+            Ok(())
+        } else {
+            answer.succeeded().map(drop)
+        }
+    }
+
     async fn call(
         &self,
         method: Method,
@@ -191,6 +202,13 @@ impl Answer {
     #[must_use]
     pub fn flag(&self, name: &str) -> bool {
         self.body[name].as_bool().unwrap_or(false)
+    }
+
+    /// The values of a table of the answer; none if there is none.
+    #[must_use]
+    pub fn entries(&self, name: &str) -> Vec<&Value> {
+        let table = self.body[name].as_object();
+        table.map_or_else(Vec::new, |table| table.values().collect())
     }
 
     /// The answer as a list; empty if it is none.

@@ -44,6 +44,8 @@ enum Step {
     VersionGate,
     /// Make the first administrator, team and probe accounts, then record the release
     Administrator,
+    /// Remove for good what the probe has posted
+    ProbeClean,
     /// Wait until the first administrator's random password was used, then forget it
     FirstLogin,
 }
@@ -83,6 +85,7 @@ fn run(step: Step) -> Result<()> {
         }
         Step::VersionGate => version_gate::run(&places, &say)?,
         Step::Administrator => in_runtime(administrator::run(&places, &say))??,
+        Step::ProbeClean => in_runtime(administrator::clean(&places, &say))??,
         Step::FirstLogin => in_runtime(first_login::run(&places, &say))??,
     }
     Ok(())

@@ -25,6 +25,9 @@ struct Server {
     channels: BTreeMap<(String, String), Value>,
     members: BTreeSet<(String, String)>,
     tokens: BTreeMap<String, Value>,
+    posts: BTreeMap<String, Value>,
+    /// Says that it does, and does not.
+    keeps_posts: bool,
     requests: usize,
     /// Which request to break, and whether it still takes effect.
     cut: Option<(usize, bool)>,
@@ -121,8 +124,9 @@ impl Server {
                 (201, team)
             }
             ("GET", ["teams", "name", team, "channels", "name", name]) => {
-                let team = self.teams[*team]["id"].as_str().unwrap().to_owned();
-                found(self.channels.get(&(team, (*name).to_owned())))
+                let team = self.teams.get(*team).and_then(|team| team["id"].as_str());
+                let place = team.map(|team| (team.to_owned(), (*name).to_owned()));
+                found(place.and_then(|place| self.channels.get(&place)))
             }
             ("POST", ["channels"]) => {
                 let mut channel = body.clone();
@@ -133,6 +137,26 @@ impl Server {
                         .is_none()
                 );
                 (201, channel)
+            }
+            ("GET", ["channels", id, query]) => {
+                let page: usize = query.rsplit_once("&page=").unwrap().1.parse().unwrap();
+                let posts = self
+                    .posts
+                    .iter()
+                    .filter(|(_, post)| post["channel_id"] == *id);
+                let posts: BTreeMap<_, _> = posts.skip(60 * page).take(60).collect();
+                (
+                    200,
+                    json!({"order": posts.keys().collect::<Vec<_>>(), "posts": posts}),
+                )
+            }
+            ("GET", ["posts", id]) => found(self.posts.get(*id)),
+            ("DELETE", ["posts", id]) => {
+                let id = id.strip_suffix("?permanent=true").unwrap();
+                if !self.keeps_posts {
+                    self.posts.remove(id).unwrap();
+                }
+                (200, json!({"status": "OK"}))
             }
             ("POST", ["teams" | "channels", id, "members"]) => {
                 self.members.insert(((*id).to_owned(), text("user_id")));
@@ -196,6 +220,18 @@ impl Machine {
 
     /// A line for each error of the chain.
     fn run(&self) -> Result<(), String> {
+        self.talk(async |say| administrator::run(&self.places, say).await)
+    }
+
+    /// What the probe has posted goes.
+    fn clean(&self) -> Result<(), String> {
+        self.talk(async |say| administrator::clean(&self.places, say).await)
+    }
+
+    fn talk(
+        &self,
+        act: impl AsyncFnOnce(&dyn Fn(&str)) -> Result<(), administrator::AdministratorError>,
+    ) -> Result<(), String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -205,7 +241,7 @@ impl Machine {
             let listener = UnixListener::bind(self.places.local_socket()).unwrap();
             let server = tokio::spawn(serve(listener, self.server.clone()));
             let say = |line: &str| self.said.lock().unwrap().push_str(&format!("{line}\n"));
-            let outcome = administrator::run(&self.places, &say).await;
+            let outcome = act(&say).await;
             server.abort();
             outcome.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
         })
@@ -349,7 +385,8 @@ async fn respond(
     if let Some((_, false)) = cut {
         return Err("cut before");
     }
-    let (status, answer) = server.answer(head.method.as_str(), head.uri.path(), &body);
+    let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+    let (status, answer) = server.answer(head.method.as_str(), path, &body);
     if cut.is_some() {
         return Err("cut after");
     }
@@ -494,4 +531,41 @@ fn without_a_schema_number_the_first_boot_is_not_complete() {
     assert!(error.contains("no database"), "{error}");
     assert!(!machine.places.first_boot().exists());
     assert!(machine.root.path().exists());
+}
+
+#[test]
+fn what_the_probe_has_posted_goes_for_good_and_nothing_else() {
+    let machine = Machine::new("");
+    machine.clean().unwrap(); // before there are any accounts
+    machine.run().unwrap();
+    let (bot, channel) = {
+        let server = machine.server.lock().unwrap();
+        let channel = server.channels.values().next().unwrap();
+        (
+            server.users["atalaya-probe"]["id"].clone(),
+            channel["id"].clone(),
+        )
+    };
+    let post = |id: &str, channel: &Value, user: &Value, kind: &str| {
+        let post = json!({"id": id, "channel_id": channel, "user_id": user, "type": kind});
+        machine
+            .server
+            .lock()
+            .unwrap()
+            .posts
+            .insert(id.to_owned(), post);
+    };
+    post("joined", &channel, &bot, "system_join_channel");
+    post("somebody", &channel, &json!("user9"), "");
+    post("elsewhere", &json!("channel9"), &bot, "");
+    for number in 0..130 {
+        post(&format!("probe{number}"), &channel, &bot, "");
+    }
+    machine.server.lock().unwrap().keeps_posts = true;
+    assert!(machine.clean().unwrap_err().contains("it is still there"));
+    machine.server.lock().unwrap().keeps_posts = false;
+    machine.clean().unwrap();
+    let server = machine.server.lock().unwrap();
+    let left: Vec<&str> = server.posts.keys().map(String::as_str).collect();
+    assert_eq!(left, ["elsewhere", "joined", "somebody"]);
 }

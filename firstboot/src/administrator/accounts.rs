@@ -9,11 +9,11 @@ use crate::local::{Answer, Local};
 use crate::places::Places;
 use crate::random;
 
-const BOT: &str = "atalaya-probe";
+pub(super) const BOT: &str = "atalaya-probe";
 const USER: &str = "atalaya-probe-user";
 const TOKEN_DESCRIPTION: &str = "Atalaya's probe";
-const TEAM: &str = "atalaya-probe";
-const CHANNEL: &str = "probe";
+pub(super) const TEAM: &str = "atalaya-probe";
+pub(super) const CHANNEL: &str = "probe";
 
 /// Makes sure that the administrator is there, may do everything and needs no mail; its id.
 pub(super) async fn ensure_administrator(

@@ -6,8 +6,11 @@
 //! and accounts that the owner has removed are not made again.
 
 mod accounts;
+mod clean;
 mod probe;
 mod team;
+
+pub use clean::clean;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,6 +47,8 @@ pub enum AdministratorError {
         "the user {0} of the probe is not a bot, and it was not made here; rename or remove it and start again"
     )]
     NotOurBot(&'static str),
+    #[error("Mattermost says that the probe's post is deleted, and it is still there")]
+    StillThere,
 }
 
 type Result<T> = std::result::Result<T, AdministratorError>;

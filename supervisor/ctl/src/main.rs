@@ -327,7 +327,7 @@ fn print_answer(arguments: &Arguments, answer: &Value, show: impl Fn(&Value) -> 
     }
 }
 
-/// The unit `probe` is a one-shot; its last line is the result.
+/// The unit `probe` is a one-shot; its last line is the result. Another one removes what it has posted.
 fn probe(arguments: &Arguments, client: &Client) -> Result<ExitCode> {
     let (unit, success) = act::settle(client, "probe", "restart")?;
     let result = show::text(&unit, "result");
@@ -337,14 +337,13 @@ fn probe(arguments: &Arguments, client: &Client) -> Result<ExitCode> {
             show::text(&unit, "words")
         );
     }
-    print_probe(arguments, &result);
-    Ok(exit_code(success))
-}
-
-fn print_probe(arguments: &Arguments, result: &str) {
-    match serde_json::from_str::<Value>(result) {
-        Ok(value) if arguments.json => println!("{value}"),
-        Ok(value) => println!("{}", show::probe(&value).trim_end()),
-        Err(_) => println!("{}", show::harmless(result)),
+    let (clean, is_clean) = act::settle(client, "probe-clean", "restart")?;
+    match serde_json::from_str::<Value>(&result) {
+        Ok(mut value) => {
+            show::add_cleaning(&mut value, &clean, is_clean);
+            print_answer(arguments, &value, show::probe);
+        }
+        Err(_) => println!("{}", show::harmless(&result)),
     }
+    Ok(exit_code(success && is_clean))
 }

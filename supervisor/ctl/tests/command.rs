@@ -203,6 +203,9 @@ fn a_start_that_fails_and_a_probe_that_fails_end_so() {
         unit("Done", true, 1),
         unit("Starting", false, 2),
         unit("Failed", false, 2),
+        unit("Stopped", false, 0),
+        json!({}),
+        unit("Done", true, 1),
     ];
     let (output, _) = run(
         &["--json", "probe"],
@@ -210,6 +213,31 @@ fn a_start_that_fails_and_a_probe_that_fails_end_so() {
     );
     assert!(!output.status.success());
     assert_eq!(text(&output.stdout), "{\"ok\":true}\n");
+}
+
+#[test]
+fn what_the_probe_has_posted_is_removed_and_that_is_a_step_of_it() {
+    let report = r#"{"ok":true,"steps":[{"step":"post","ok":true,"ms":3,"error":null}]}"#;
+    for (state, succeeds, shown) in [
+        ("Done", true, "delete       ok"),
+        ("Failed", false, "delete       FAILED"),
+    ] {
+        let mut probed = unit("Done", true, 2);
+        probed["result"] = report.into();
+        let answers = [
+            unit("Done", true, 1),
+            json!({}),
+            probed,
+            unit("Stopped", false, 0),
+            json!({}),
+            unit(state, succeeds, 1),
+        ];
+        let (output, asked) = run(&["probe"], answers.map(|answer| (200, answer)).into());
+        assert_eq!(output.status.success(), succeeds);
+        let text = text(&output.stdout);
+        assert!(text.lines().any(|line| line.starts_with(shown)), "{text}");
+        assert_eq!(asked[4], "POST /v1/units/probe-clean/restart");
+    }
 }
 
 #[test]

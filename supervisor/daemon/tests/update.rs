@@ -291,31 +291,36 @@ fn a_version_that_fails_its_probe_gives_way_and_the_former_one_says_why() {
 
 #[test]
 fn a_unit_that_does_not_come_up_ends_the_trial_with_its_last_words() {
-    let machine = Machine::new();
-    machine.update_to_armed();
-    machine.ground.unit(
-        "mattermost",
-        "type = \"service\"\nexec = [\"/bin/sh\", \"-c\", \"echo the migration failed >&2; exit 3\"]\n\
-         [ready]\nkind = \"notify\"\n[restart]\nlimit = 2\nmin_ms = 10\nmax_ms = 10\n",
-    );
-    machine.boot("b", NEW, "0.2.0", true).ended();
-    machine.ground.unit("mattermost", SLEEPER);
-    let atalayad = machine.boot("a", OLD, "0.1.0", false);
-    let update = machine.wait_at_rest();
-    let error = &update["error"];
-    let what = error["what"].as_str().unwrap();
-    assert!(
-        what.starts_with("mattermost failed at readiness"),
-        "{update:#}"
-    );
-    assert!(
-        error["log"]
-            .as_array()
-            .unwrap()
-            .contains(&json!("the migration failed")),
-        "{update:#}"
-    );
-    atalayad.stop();
+    for (unit, says) in [
+        ("edge", "edge failed at readiness"),
+        // Once: what a failed migration has left is not given to another one.
+        ("mattermost", "mattermost has ended in its start"),
+    ] {
+        let machine = Machine::new();
+        machine.update_to_armed();
+        machine.ground.unit(
+            unit,
+            "type = \"service\"\nexec = [\"/bin/sh\", \"-c\", \"echo >>GROUND/run/starts; echo it failed >&2; exit 3\"]\n\
+             [ready]\nkind = \"notify\"\n[restart]\nlimit = 2\nmin_ms = 10\nmax_ms = 10\n\
+             [sandbox]\nwritable = [\"GROUND/run\"]\n",
+        );
+        machine.boot("b", NEW, "0.2.0", true).ended();
+        let starts = fs::read_to_string(machine.ground.path("run/starts")).unwrap();
+        assert_eq!(
+            starts.lines().count() == 1,
+            unit == "mattermost",
+            "{starts:?}"
+        );
+        machine.ground.unit(unit, SLEEPER);
+        let atalayad = machine.boot("a", OLD, "0.1.0", false);
+        let update = machine.wait_at_rest();
+        let error = &update["error"];
+        let what = error["what"].as_str().unwrap();
+        assert!(what.starts_with(says), "{update:#}");
+        let log = error["log"].as_array().unwrap();
+        assert!(log.contains(&json!("it failed")), "{update:#}");
+        atalayad.stop();
+    }
 }
 
 #[test]
@@ -446,6 +451,35 @@ fn an_installation_is_cancelled_and_nothing_was_changed() {
     assert_eq!(update["error"]["what"], "it was cancelled");
     drop(sender);
     atalayad.stop();
+}
+
+#[test]
+fn the_space_is_looked_at_when_what_nobody_needs_is_gone() {
+    let machine = Machine::new();
+    // A copy that was given up.
+    fs::create_dir_all(machine.ground.path("data/gen/7.unfinished")).unwrap();
+    machine.ground.unit(
+        "update-drop",
+        "type = \"oneshot\"\nwanted = false\n\
+         exec = [\"/bin/sh\", \"-c\", \"while [ ! -e GROUND/run/go ]; do sleep 0.1; done; sleep 1; ls GROUND/run/update/copy >GROUND/run/seen 2>&1\"]\n\
+         [restart]\npolicy = \"never\"\n[sandbox]\nwritable = [\"GROUND/run\"]\n",
+    );
+    let atalayad = machine.boot("a", OLD, "0.1.0", false);
+    machine
+        .ground
+        .until("users are admitted", || machine.is_admitting());
+    machine
+        .ground
+        .wait("update-drop", |view| view["state"] == "Starting");
+    let (status, answer) = machine.install("a bundle");
+    assert_eq!(status, 200, "{answer:#}");
+    machine.wait_for("the copy", |update| {
+        update["words"] == "uploads are being copied"
+    });
+    put(&machine.ground.path("run/go"), "");
+    atalayad.ended();
+    let seen = fs::read_to_string(machine.ground.path("run/seen")).unwrap();
+    assert!(!seen.contains("result.json"), "{seen}");
 }
 
 #[test]

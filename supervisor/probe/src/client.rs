@@ -141,16 +141,6 @@ impl Client {
         )
     }
 
-    pub fn delete_post(&self, id: &str) -> Result<(), ClientError> {
-        self.send(
-            "delete a post",
-            Method::DELETE,
-            &format!("/posts/{}", encode(id)),
-            None,
-        )
-        .map(drop)
-    }
-
     /// Uploads one file as browsers do, as multipart.
     pub fn upload_file(
         &self,

@@ -10,7 +10,7 @@ use atalaya_probe::{Credentials, Target, run_probe};
 use clap::Parser;
 use serde::Deserialize;
 
-/// Logs in, posts, receives, uploads, downloads, searches and deletes once, through the TLS edge
+/// Logs in, posts, receives, uploads, downloads and searches once, through the TLS edge
 #[derive(Parser)]
 struct Arguments {
     /// File with the probe's user, bot token and channel, and where the site is

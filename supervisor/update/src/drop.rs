@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use atalaya_core::update::task::{self, Dropped, Outcome, Refusal, Walked};
+use atalaya_core::update::task::{self, Dropped, Numbered, Outcome, Refusal, Walked};
 use atalaya_sys::{Context, durable};
 use nix::fcntl::FlockArg;
 
@@ -119,7 +119,10 @@ fn names(generations: &Path) -> Result<Vec<String>, DropError> {
 /// # Errors
 /// There is no request, or the result cannot be left.
 pub fn unit(say: &dyn Fn(&str)) -> Result<(), String> {
-    let request: task::Drop = exchange::read_request(&exchange::request_directory(), NAME)?;
+    let Numbered {
+        number,
+        content: request,
+    } = exchange::read_request::<task::Drop>(&exchange::request_directory(), NAME)?;
     let mut progress = exchange::Progress::of(NAME);
     // Half of the time is everybody else's.
     let mut rest = |took: Duration| std::thread::sleep(took.min(Duration::from_secs(1)));
@@ -136,7 +139,7 @@ pub fn unit(say: &dyn Fn(&str)) -> Result<(), String> {
             Outcome::Refused(refusal)
         }
     };
-    exchange::write_result(Path::new(task::DIRECTORY), NAME, &outcome)
+    exchange::write_result(Path::new(task::DIRECTORY), NAME, number, outcome)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use atalaya_core::update::task::{self, Outcome};
+use atalaya_core::update::task::{self, Numbered, Outcome};
 use atalaya_sys::durable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +15,10 @@ pub fn request_directory() -> PathBuf {
 
 /// # Errors
 /// There is none, or it is not one.
-pub fn read_request<T: DeserializeOwned>(directory: &Path, name: &str) -> Result<T, String> {
+pub fn read_request<T: DeserializeOwned>(
+    directory: &Path,
+    name: &str,
+) -> Result<Numbered<T>, String> {
     let path = directory.join(format!("{name}.request.json"));
     let text = std::fs::read(&path)
         .map_err(|error| format!("failed to read {}: {error}", path.display()))?;
@@ -23,17 +26,20 @@ pub fn read_request<T: DeserializeOwned>(directory: &Path, name: &str) -> Result
         .map_err(|error| format!("{} is not a request: {error}", path.display()))
 }
 
-/// Leaves it in `directory`/`name`, the unit's runtime directory.
+/// Leaves the answer to request `number` in `directory`/`name`, the unit's runtime directory.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write_result<T: Serialize>(
     directory: &Path,
     name: &str,
-    outcome: &Outcome<T>,
+    number: u64,
+    outcome: Outcome<T>,
 ) -> Result<(), String> {
     let path = directory.join(name).join("result.json");
-    let text = serde_json::to_vec(outcome).map_err(|error| error.to_string())?;
+    let content = outcome;
+    let text =
+        serde_json::to_vec(&Numbered { number, content }).map_err(|error| error.to_string())?;
     durable::write(&path, &text, 0o600, None)
         .map_err(|error| format!("failed to leave the result {}: {error}", path.display()))
 }

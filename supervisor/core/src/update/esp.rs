@@ -100,6 +100,18 @@ pub fn plan(listing: &Listing, wanted: &Esp, kept: &Kept) -> Result<Vec<Step>, P
     Ok(steps)
 }
 
+/// Whether the loader that is wanted can be had nowhere. It must not keep the entries from being put in order, which are what the machine starts.
+pub fn has_lost_loader(listing: &Listing, wanted: &Esp, kept: &Kept) -> bool {
+    let Some(sha256) = &wanted.loader else {
+        return false;
+    };
+    let is_there = |path: &&str| {
+        let file = listing.file(path);
+        file.is_some_and(|file| file.sha256.as_ref() == Some(sha256))
+    };
+    !kept.contains_key(sha256) && !LOADERS.iter().all(is_there)
+}
+
 /// What `listing` becomes by the step when nothing goes wrong.
 pub fn apply(listing: &Listing, step: &Step, kept: &Kept) -> Listing {
     let mut after = listing.clone();

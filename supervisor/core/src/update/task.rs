@@ -11,12 +11,12 @@ use super::record::{Image, Slot};
 /// Where requests, results and progress lie.
 pub const DIRECTORY: &str = "/run/atalaya/update";
 
-/// The request of `install`, `copy`, `esp` or `drop`. Root's alone: a unit with another user is given it as a credential.
+/// The [`Numbered`] request of `install`, `copy`, `esp` or `drop`. Root's alone: a unit with another user is given it as a credential.
 pub fn request_file(name: &str) -> PathBuf {
     PathBuf::from(DIRECTORY).join(format!("{name}.request.json"))
 }
 
-/// An [`Outcome`]; one of an earlier run has to be removed before the unit is started.
+/// A [`Numbered`] [`Outcome`]; one of an earlier run has to be removed before the unit is started.
 pub fn result_file(name: &str) -> PathBuf {
     PathBuf::from(DIRECTORY).join(name).join("result.json")
 }
@@ -24,6 +24,16 @@ pub fn result_file(name: &str) -> PathBuf {
 /// A [`Progress`], replaced about once a second.
 pub fn progress_file() -> PathBuf {
     PathBuf::from(DIRECTORY).join("install/progress.json")
+}
+
+/// A request or an answer as it stands in its file. An answer repeats the request's number: what a unit answers to an older request is no answer
+/// to this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbered<T> {
+    #[serde(default)]
+    pub number: u64,
+    #[serde(flatten)]
+    pub content: T,
 }
 
 /// `install`: verifies a bundle and writes it to the slot that is not running. Begins again from the beginning if it was interrupted: blocks that
@@ -176,6 +186,9 @@ pub struct EspReport {
     pub foreign: Vec<String>,
     /// What was done, in order, for the log. Empty: everything was as it should be.
     pub steps: Vec<String>,
+    /// The loader that belongs there is neither there nor on /data: the one that is there stays.
+    #[serde(default)]
+    pub lost_loader: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -408,3 +408,18 @@ fn the_reason_stays_within_what_a_record_holds() {
     assert_eq!(reason.log.len(), 30);
     assert!(reason.log[29].starts_with("99 ") && reason.log[29].chars().count() == 400);
 }
+
+#[test]
+fn a_lost_loader_alarms_and_ends_nothing() {
+    let (record, run) = in_phase(Phase::Healing);
+    for lost_loader in [false, true] {
+        let report = atalaya_core::update::task::EspReport {
+            lost_loader,
+            ..report(None)
+        };
+        let healed = step(&record, &run, NOW, Event::Entries(Outcome::Done(report))).unwrap();
+        assert_eq!(healed.run.phase, Phase::Rest);
+        assert_eq!(healed.record, record);
+        assert_eq!(healed.effects.len(), usize::from(lost_loader));
+    }
+}

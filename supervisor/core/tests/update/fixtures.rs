@@ -186,6 +186,7 @@ pub fn report(left: Option<u32>) -> EspReport {
         loader: None,
         foreign: Vec::new(),
         steps: Vec::new(),
+        lost_loader: false,
     }
 }
 
@@ -195,5 +196,6 @@ pub fn nothing_found() -> EspReport {
         loader: None,
         foreign: Vec::new(),
         steps: Vec::new(),
+        lost_loader: false,
     }
 }

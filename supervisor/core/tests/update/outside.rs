@@ -223,6 +223,7 @@ impl Outside {
             loader: None,
             foreign: Vec::new(),
             steps: Vec::new(),
+            lost_loader: false,
         }
     }
 }

@@ -4,7 +4,7 @@ mod status;
 mod unit;
 mod update;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use atalaya_core::words::harmless;
 pub use status::{init_status, status};
@@ -107,6 +107,18 @@ fn rows(name: &str, value: &str, name_columns: usize) -> Vec<String> {
         .collect()
 }
 
+/// Adds to the probe's report how the removal of what it has posted has ended.
+pub fn add_cleaning(report: &mut Value, clean: &Value, is_clean: bool) {
+    let error = (!is_clean).then(|| text(clean, "words"));
+    let step = json!({ "step": "delete", "ok": is_clean, "ms": null, "error": error });
+    if let Some(steps) = report.get_mut("steps").and_then(Value::as_array_mut) {
+        steps.push(step);
+    }
+    if let Some(ok) = report.get_mut("ok").filter(|_| !is_clean) {
+        *ok = Value::Bool(false);
+    }
+}
+
 /// A row for each step of the probe's report. What is no such report is shown as it is.
 pub fn probe(result: &Value) -> String {
     let steps = list(result, "steps");
@@ -118,13 +130,18 @@ pub fn probe(result: &Value) -> String {
         let (sign, words) = if !skipped.is_empty() {
             ("skipped", skipped)
         } else if step.get("ok") == Some(&Value::Bool(true)) {
-            ("ok", format!("{} ms", text(step, "ms")))
+            ("ok", took(step))
         } else {
             ("FAILED", text(step, "error"))
         };
         format!("{:<12} {sign:<7} {words}", text(step, "step"))
     };
     steps.iter().map(row).collect::<Vec<_>>().join("\n")
+}
+
+fn took(step: &Value) -> String {
+    let ms = step.get("ms").and_then(Value::as_u64);
+    ms.map_or_else(String::new, |ms| format!("{ms} ms"))
 }
 
 /// The slowest chain of the start, or every service.

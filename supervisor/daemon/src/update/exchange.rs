@@ -5,16 +5,17 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use atalaya_core::update::task::{Outcome, Progress};
+use atalaya_core::update::task::{Numbered, Outcome, Progress};
 use atalaya_sys::durable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Leaves the request for `name` below `directory`, and removes what an earlier run of it has left.
+/// Leaves the request for `name` below `directory`, and removes what an earlier run of it has left. The request's number, which only its answer
+/// has.
 ///
 /// # Errors
 /// It cannot be written.
-pub fn ask<T: Serialize>(directory: &Path, name: &str, request: &T) -> Result<(), String> {
+pub fn ask<T: Serialize>(directory: &Path, name: &str, request: T) -> Result<u64, String> {
     for old in ["result.json", "progress.json"] {
         let path = directory.join(name).join(old);
         match fs::remove_file(&path) {
@@ -29,20 +30,43 @@ pub fn ask<T: Serialize>(directory: &Path, name: &str, request: &T) -> Result<()
             Ok(()) | Err(_) => {}
         }
     }
-    let text = serde_json::to_vec(request).map_err(|error| error.to_string())?;
     let path = directory.join(format!("{name}.request.json"));
-    durable::write(&path, &text, 0o600, None).map_err(|error| error.chain())
+    let number = number_in(&path).unwrap_or(0) + 1;
+    let content = request;
+    let text =
+        serde_json::to_vec(&Numbered { number, content }).map_err(|error| error.to_string())?;
+    durable::write(&path, &text, 0o600, None).map_err(|error| error.chain())?;
+    Ok(number)
 }
 
-/// What the last run has answered.
+/// What was answered to request `number`.
 ///
 /// # Errors
-/// It has left nothing, or nothing that can be understood.
-pub fn answer<T: DeserializeOwned>(directory: &Path, name: &str) -> Result<Outcome<T>, String> {
+/// Nothing, or nothing that can be understood, or it is the answer to another request.
+pub fn answer<T: DeserializeOwned>(
+    directory: &Path,
+    name: &str,
+    number: u64,
+) -> Result<Outcome<T>, String> {
     let path = directory.join(name).join("result.json");
     let text = fs::read(&path).map_err(|_| "it left no result".to_owned())?;
-    serde_json::from_slice(&text)
-        .map_err(|error| format!("its result cannot be understood: {error}"))
+    let answer: Numbered<Outcome<T>> = serde_json::from_slice(&text)
+        .map_err(|error| format!("its result cannot be understood: {error}"))?;
+    if answer.number == number {
+        Ok(answer.content)
+    } else {
+        Err("it left the result of another request".to_owned())
+    }
+}
+
+/// Whether that is there.
+pub fn has_answer(directory: &Path, name: &str, number: u64) -> bool {
+    number_in(&directory.join(name).join("result.json")) == Some(number)
+}
+
+fn number_in(path: &Path) -> Option<u64> {
+    let value: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    value.get("number")?.as_u64()
 }
 
 /// How far `install` is.
@@ -53,22 +77,40 @@ pub fn progress(directory: &Path) -> Option<Progress> {
 
 #[cfg(test)]
 mod tests {
+    use atalaya_core::update::task::{Drop, Dropped};
+
     use super::*;
 
     #[test]
-    fn a_request_is_left_and_an_earlier_answer_is_not_taken_for_the_new_one() {
+    fn an_answer_counts_for_its_own_request_alone() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path();
+        let request = |numbers: &[u32]| Drop {
+            generations: numbers.to_vec(),
+        };
+        // A unit that never ran has no place yet.
+        assert_eq!(ask(place, "drop", request(&[1])), Ok(1));
         fs::create_dir(place.join("drop")).unwrap();
         let answered = place.join("drop/result.json");
-        durable::write(&answered, br#"{"done":3}"#, 0o600, None).unwrap();
-        assert_eq!(answer::<u32>(place, "drop"), Ok(Outcome::Done(3)));
-        ask(place, "drop", &[1, 2]).unwrap();
-        assert_eq!(fs::read(place.join("drop.request.json")).unwrap(), b"[1,2]");
-        assert!(answer::<u32>(place, "drop").is_err());
+        let leave = |number: u64| {
+            let content = Outcome::Done(Dropped { files: 3 });
+            let text = serde_json::to_vec(&Numbered { number, content }).unwrap();
+            durable::write(&answered, &text, 0o600, None).unwrap();
+        };
+        leave(1);
+        assert!(has_answer(place, "drop", 1));
+        let answer = |number: u64| super::answer::<Dropped>(place, "drop", number);
+        assert_eq!(answer(1), Ok(Outcome::Done(Dropped { files: 3 })));
+        assert_eq!(ask(place, "drop", request(&[1, 2])), Ok(2));
+        assert!(answer(2).is_err(), "the old one is gone");
+        // One that was still at work on the older request.
+        leave(1);
+        assert!(!has_answer(place, "drop", 2));
+        assert!(answer(2).unwrap_err().contains("another request"));
+        let text = fs::read(place.join("drop.request.json")).unwrap();
+        let asked: Numbered<Drop> = serde_json::from_slice(&text).unwrap();
+        assert_eq!((asked.number, asked.content), (2, request(&[1, 2])));
         durable::write(&answered, b"{", 0o600, None).unwrap();
-        assert!(answer::<u32>(place, "drop").is_err());
-        // A unit that never ran has no place yet.
-        ask(place, "copy", &()).unwrap();
+        assert!(answer(2).is_err());
     }
 }

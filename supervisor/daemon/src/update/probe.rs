@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-/// What is left behind harms nobody.
+/// The step that the unit `probe-clean` takes. What is left behind harms nobody.
 const CLEANING: &str = "delete";
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -41,6 +41,18 @@ pub fn parse(line: &str) -> Result<Report, String> {
         Ok(report) if !report.steps.is_empty() => Ok(report),
         Ok(_) | Err(_) if line.is_empty() => Err("the probe said nothing".to_owned()),
         Ok(_) | Err(_) => Err(format!("the probe gave no report: {shown}")),
+    }
+}
+
+impl Report {
+    /// How the removal of what was posted has ended; an error says why not.
+    pub fn cleaned(&mut self, error: Option<String>) {
+        self.steps.push(Step {
+            step: CLEANING.to_owned(),
+            ok: error.is_none(),
+            error,
+            skipped: None,
+        });
     }
 }
 
@@ -108,6 +120,19 @@ mod tests {
         };
         Report {
             steps: ["log-in", "post", "delete"].iter().map(step).collect(),
+        }
+    }
+
+    #[test]
+    fn the_removal_is_a_step_as_well() {
+        for (error, expected) in [(None, true), (Some("no such socket".to_owned()), false)] {
+            let mut report = report(&[], &[]);
+            report.steps.pop();
+            report.cleaned(error);
+            assert_eq!(report.steps.len(), 3);
+            assert_eq!(assess_before(&report).is_ok(), expected);
+            let passed = assess_trial(&report, &[]).unwrap();
+            assert_eq!(passed.alarms.is_empty(), expected);
         }
     }
 

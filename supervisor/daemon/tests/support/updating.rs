@@ -6,11 +6,12 @@ use std::path::Path;
 
 use atalaya_core::update::record::Image;
 use atalaya_core::update::task::{
-    Copied, Copy, Dropped, Esp, EspReport, FoundEntry, Install, Outcome, Progress, Refusal, Source,
-    Staged, Step,
+    Copied, Copy, Dropped, Esp, EspReport, FoundEntry, Install, Numbered, Outcome, Progress,
+    Refusal, Source, Staged, Step,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// Of the version that runs first and of the one that is installed, as root hashes.
 pub const OLD: &str = "11";
@@ -108,6 +109,7 @@ fn esp(directory: &Path) {
         loader,
         foreign,
         steps,
+        lost_loader: false,
     };
     leave(directory, "esp", &Outcome::Done(report));
 }
@@ -126,14 +128,22 @@ fn found(entry: &atalaya_core::update::task::Entry) -> FoundEntry {
 }
 
 fn request<T: DeserializeOwned>(directory: &Path, name: &str) -> T {
+    numbered(directory, name).content
+}
+
+fn numbered<T: DeserializeOwned>(directory: &Path, name: &str) -> Numbered<T> {
     let path = directory.join(format!("{name}.request.json"));
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-fn leave<T: Serialize>(directory: &Path, name: &str, outcome: &Outcome<T>) {
+fn leave<T: Serialize>(directory: &Path, name: &str, content: &Outcome<T>) {
+    let Numbered { number, .. } = numbered::<Value>(directory, name);
     fs::create_dir_all(directory.join(name)).unwrap();
     let path = directory.join(name).join("result.json");
-    put(&path, &serde_json::to_vec(outcome).unwrap());
+    put(
+        &path,
+        &serde_json::to_vec(&Numbered { number, content }).unwrap(),
+    );
 }
 
 #[allow(clippy::disallowed_methods)] // a test's own files need not survive a power cut

@@ -87,7 +87,6 @@ impl Server {
             )
             .route("/api/v4/files/{id}", get(download))
             .route("/api/v4/posts", post(create_post))
-            .route("/api/v4/posts/{id}", get(read_post).delete(delete_post))
             .route("/api/v4/websocket", get(websocket))
             .with_state(Arc::clone(&state));
         let acceptor = Listener(listener, TlsAcceptor::from(Arc::new(config)));
@@ -256,33 +255,6 @@ async fn create_post(
         state.events.send(event.to_string()).ok();
     }
     Ok((StatusCode::CREATED, post.to_string()))
-}
-
-async fn read_post(
-    State(state): App,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Result<String, Refused> {
-    check(&state, &headers, "")?;
-    state
-        .posts
-        .lock()
-        .unwrap()
-        .get(&id)
-        .map(Value::to_string)
-        .ok_or_else(|| refused(404))
-}
-
-async fn delete_post(
-    State(state): App,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Result<String, Refused> {
-    check(&state, &headers, "")?;
-    if state.fault != "delete" {
-        state.posts.lock().unwrap().remove(&id);
-    }
-    Ok(json!({ "status": "OK" }).to_string())
 }
 
 async fn search(State(state): App, headers: HeaderMap, body: String) -> Result<String, Refused> {

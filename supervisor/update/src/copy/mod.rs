@@ -12,7 +12,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use atalaya_core::update::task::{self, Copied, Outcome};
+use atalaya_core::update::task::{self, Copied, Numbered, Outcome};
 use atalaya_sys::{Context, durable};
 use nix::fcntl::{Flock, FlockArg};
 
@@ -286,7 +286,10 @@ fn remove(generations: &File, path: &Path) -> Result<(), CopyError> {
 /// # Errors
 /// There is no request, or the result cannot be left.
 pub fn unit(say: &dyn Fn(&str)) -> Result<(), String> {
-    let request: task::Copy = exchange::read_request(&exchange::request_directory(), NAME)?;
+    let Numbered {
+        number,
+        content: request,
+    } = exchange::read_request::<task::Copy>(&exchange::request_directory(), NAME)?;
     let mut progress = exchange::Progress::of(NAME);
     let outcome = match run(&Ground::of_machine(), &request, say, &mut |walked| {
         progress.tell(walked);
@@ -306,7 +309,7 @@ pub fn unit(say: &dyn Fn(&str)) -> Result<(), String> {
             Outcome::Refused(refusal)
         }
     };
-    exchange::write_result(Path::new(task::DIRECTORY), NAME, &outcome)
+    exchange::write_result(Path::new(task::DIRECTORY), NAME, number, outcome)
 }
 
 fn name_of(path: &Path) -> CString {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use atalaya_core::update::esp::{EntryName, Kept, LOADERS, Listing};
-use atalaya_core::update::task::{self, Entry};
+use atalaya_core::update::task::{self, Entry, Esp};
 use atalaya_sys::{Context, Result, durable};
 
 use super::listing::digest;
@@ -50,8 +50,10 @@ impl Store {
         Ok(kept)
     }
 
-    /// Copies what is not here yet: entries without a counter, of those that are wanted if anything is, and the loader that firmware starts.
-    pub fn keep(&self, top: &Path, listing: &Listing, wanted: &[Entry]) -> Result<()> {
+    /// Copies what is not here yet: entries without a counter, of those that are wanted if anything is, the loader that firmware starts, and the
+    /// wanted one wherever it is.
+    pub fn keep(&self, top: &Path, listing: &Listing, wanted: &Esp) -> Result<()> {
+        let entries: &[Entry] = &wanted.entries;
         let is_good = |path: &str| {
             let name = path.rsplit('/').next().unwrap_or_default();
             EntryName::parse(name).is_some_and(|name| name.counter.is_none())
@@ -60,8 +62,11 @@ impl Store {
             let Some(sha256) = &file.sha256 else {
                 continue;
             };
-            let is_wanted = wanted.is_empty() || wanted.iter().any(|entry| entry.uki == *sha256);
-            let directory = if LOADERS[0].eq_ignore_ascii_case(&file.path) {
+            let is_wanted = entries.is_empty() || entries.iter().any(|entry| entry.uki == *sha256);
+            let is_loader = |path: &str| path.eq_ignore_ascii_case(&file.path);
+            let is_wanted_loader = wanted.loader.as_ref() == Some(sha256)
+                && LOADERS.iter().any(|path| is_loader(path));
+            let directory = if is_loader(LOADERS[0]) || is_wanted_loader {
                 &self.loaders
             } else if is_wanted && is_good(&file.path) {
                 &self.images

@@ -109,6 +109,7 @@ pub fn report(top: &Path, listing: &Listing, steps: Vec<String>) -> EspReport {
             .and_then(|file| file.sha256.clone()),
         foreign: foreign(listing),
         steps,
+        lost_loader: false,
     }
 }
 

@@ -13,8 +13,8 @@ mod tests;
 
 use std::path::Path;
 
-use atalaya_core::update::esp::{Listing, Problem, plan};
-use atalaya_core::update::task::{self, Esp, EspReport, Outcome};
+use atalaya_core::update::esp::{Listing, Problem, has_lost_loader, plan};
+use atalaya_core::update::task::{self, Esp, EspReport, Numbered, Outcome};
 
 use crate::exchange;
 use act::{act, describe};
@@ -38,10 +38,16 @@ fn run(
     let before = volume.open(Access::Read)?;
     let found = listing::read(before.top())?;
     // A second copy that cannot be made now, on a full disk for one, must not keep the partition from being put right.
-    if let Err(error) = store.keep(before.top(), &found, &wanted.entries) {
+    if let Err(error) = store.keep(before.top(), &found, wanted) {
         say(&error.chain());
     }
-    let steps = plan(&found, wanted, &store.kept()?).map_err(|problem| why(problem, &found))?;
+    let kept = store.kept()?;
+    let lost_loader = has_lost_loader(&found, wanted, &kept);
+    let wanted = &Esp {
+        loader: wanted.loader.clone().filter(|_| !lost_loader),
+        ..wanted.clone()
+    };
+    let steps = plan(&found, wanted, &kept).map_err(|problem| why(problem, &found))?;
     let report = listing::report(before.top(), &found, Vec::new());
     before.close()?;
     let report = if steps.is_empty() {
@@ -69,7 +75,10 @@ fn run(
         let needed: Vec<&str> = needed.iter().map(String::as_str).chain(entries).collect();
         store.prune(&needed)?;
     }
-    Ok(report)
+    Ok(EspReport {
+        lost_loader,
+        ..report
+    })
 }
 
 fn why(problem: Problem, found: &Listing) -> Failure {
@@ -88,7 +97,10 @@ fn why(problem: Problem, found: &Listing) -> Failure {
 /// # Errors
 /// There is no request, or the result cannot be left.
 pub fn unit(say: &dyn Fn(&str)) -> Result<(), String> {
-    let request: Esp = exchange::read_request(&exchange::request_directory(), NAME)?;
+    let Numbered {
+        number,
+        content: request,
+    } = exchange::read_request::<Esp>(&exchange::request_directory(), NAME)?;
     let done = Volume::find().and_then(|volume| run(&volume, &Store::of_machine(), &request, say));
     let outcome = match done {
         Ok(report) => Outcome::Done(report),
@@ -98,5 +110,5 @@ pub fn unit(say: &dyn Fn(&str)) -> Result<(), String> {
             Outcome::Refused(refusal)
         }
     };
-    exchange::write_result(Path::new(task::DIRECTORY), NAME, &outcome)
+    exchange::write_result(Path::new(task::DIRECTORY), NAME, number, outcome)
 }

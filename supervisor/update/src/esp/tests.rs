@@ -151,6 +151,47 @@ fn what_was_damaged_or_lost_is_made_anew_from_data() {
     assert_eq!(fs::read(&path).unwrap(), b"kernel 1");
 }
 
+#[test]
+fn a_loader_that_is_lost_keeps_no_entry_from_being_put_right() {
+    let ground = Ground::new();
+    let old = ground.look();
+    let loader = old.loader.unwrap();
+    let wanted = Esp {
+        loader: Some(loader.clone()),
+        ..esp(&[(1, &old.entries[0].uki, None)])
+    };
+    let kept = ground.store.loaders.join(format!("{loader}.efi"));
+    let entry = || ground.names("EFI/Linux");
+    let damage = || ground.put("EFI/Linux/atalaya_000001.efi", b"junk");
+
+    // On the partition it is still: from there it comes back to /data, and to where it was missing.
+    fs::remove_file(&kept).unwrap();
+    fs::create_dir(ground.top().join("EFI/systemd")).unwrap();
+    ground.run(&wanted).unwrap();
+    assert!(kept.exists());
+    fs::remove_file(&kept).unwrap();
+    ground.put("EFI/BOOT/BOOTX64.EFI", b"damaged");
+    damage();
+    let report = ground.run(&wanted).unwrap();
+    assert_eq!(
+        (report.loader, report.lost_loader),
+        (Some(loader.clone()), false)
+    );
+
+    // Nowhere: what is there stays.
+    fs::remove_file(&kept).unwrap();
+    for path in ["EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"] {
+        ground.put(path, b"another loader");
+    }
+    damage();
+    let report = ground.run(&wanted).unwrap();
+    assert!(report.lost_loader);
+    assert_eq!(report.entries[0].uki, old.entries[0].uki);
+    assert_eq!(entry(), ["atalaya_000001.efi"]);
+    let there = fs::read(ground.top().join("EFI/BOOT/BOOTX64.EFI")).unwrap();
+    assert_eq!(there, b"another loader");
+}
+
 /// Hard links stand for what FAT has after half a rename: one content under two names.
 #[test]
 fn two_names_of_one_content_end_as_one() {

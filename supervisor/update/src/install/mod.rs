@@ -29,7 +29,7 @@ use atalaya_bundle::keys::TrustFile;
 use atalaya_bundle::verity::BLOCK;
 use atalaya_bundle::{Reader, Refusal, Root, Source, Tree, Trust, policy};
 use atalaya_core::update::record::Image;
-use atalaya_core::update::task::{self, Outcome, Staged, Step};
+use atalaya_core::update::task::{self, Numbered, Outcome, Staged, Step};
 
 pub use failure::Failure;
 pub use kept::Kept;
@@ -91,7 +91,10 @@ const NAME: &str = "install";
 /// # Errors
 /// There is no request, or no result could be left.
 pub fn unit(say: &dyn Fn(&str)) -> Result<(), String> {
-    let request: task::Install = exchange::read_request(&exchange::request_directory(), NAME)?;
+    let Numbered {
+        number,
+        content: request,
+    } = exchange::read_request::<task::Install>(&exchange::request_directory(), NAME)?;
     let outcome = run(&request);
     match &outcome {
         Outcome::Done(staged) => say(&format!(
@@ -109,7 +112,7 @@ pub fn unit(say: &dyn Fn(&str)) -> Result<(), String> {
             ));
         }
     }
-    exchange::write_result(Path::new(task::DIRECTORY), NAME, &outcome)
+    exchange::write_result(Path::new(task::DIRECTORY), NAME, number, outcome)
 }
 
 /// Does what the request says on this machine. When the first byte of the bundle is read, this process has no rights left to lose.

@@ -162,11 +162,17 @@ impl Course {
     }
 
     pub(super) fn healed(&mut self, outcome: Outcome<EspReport>) {
-        if let Outcome::Refused(refusal) = outcome {
-            self.alarm(format!(
+        match outcome {
+            Outcome::Done(report) if report.lost_loader => self.alarm(
+                "the boot loader that belongs to this version is neither on the boot partition nor on /data: the one that is there is left as it \
+                 is. The next update brings a loader again"
+                    .to_owned(),
+            ),
+            Outcome::Done(_) => {}
+            Outcome::Refused(refusal) => self.alarm(format!(
                 "the boot partition is not as it should be: {}",
                 refusal.what
-            ));
+            )),
         }
         self.resume_or_rest();
     }

@@ -1,16 +1,16 @@
 //! What a boot begins with, before any unit starts: whose data are used, and whether users and the network have to wait. A restarted atalayad
 //! finds it in /run.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use atalaya_core::update::assess::{Mode, OtherSlot, Plan, assess};
-use atalaya_core::update::machine::{self, Effect, Phase, Run};
+use atalaya_core::update::machine::{self, Effect, Phase};
 use atalaya_core::update::record::Record;
 
 use super::super::Supervisor;
-use super::{Course, look, now_s, run_file};
+use super::{Course, KeptRun, look, now_s, run_file};
 use crate::maintenance::{self, Maintenance};
 use crate::release::Release;
 use crate::update::boot::{self, Places};
@@ -68,17 +68,17 @@ impl Supervisor {
         };
         let run = std::fs::read(run_file(&update))
             .ok()
-            .and_then(|text| serde_json::from_slice::<Run>(&text).ok())
+            .and_then(|text| serde_json::from_slice::<KeptRun>(&text).ok())
             .filter(|_| is_taken_up);
         let is_resumed = run.is_some();
-        let (run, step) = match run {
-            Some(run) => {
+        let (run, asked, step) = match run {
+            Some(KeptRun { run, asked }) => {
                 let step = machine::resume(&record, &run, now_s());
-                (run, step)
+                (run, asked, step)
             }
             None => {
                 let step = machine::boot(&record, &begun.plan.mode);
-                (step.run.clone(), step)
+                (step.run.clone(), BTreeMap::new(), step)
             }
         };
         if is_trial(&begun.plan.mode)
@@ -99,8 +99,11 @@ impl Supervisor {
             is_writing: false,
             is_resumed,
             awaited: BTreeMap::new(),
+            preparing: BTreeSet::new(),
+            asked,
+            probed: None,
             services: None,
-            later: None,
+            later: Vec::new(),
             is_broken: false,
             before: begun.before,
             migration: look::Migration::default(),

@@ -12,7 +12,7 @@ use atalaya_core::update::task::{self, Outcome, Refusal, Rules, Source};
 use atalaya_sys::durable;
 
 use super::super::{Message, Supervisor};
-use super::News;
+use super::{News, run_file};
 use crate::clock::{boottime_ms, wall_now};
 use crate::maintenance::{self, Maintenance};
 use crate::release::Release;
@@ -23,6 +23,8 @@ pub(super) const COPY: &str = "update-copy";
 pub(super) const ESP: &str = "update-esp";
 pub(super) const DROP: &str = "update-drop";
 pub(super) const PROBE: &str = "probe";
+/// Removes what the probe has posted.
+pub(super) const CLEAN: &str = "probe-clean";
 
 /// After so long the start of the machine is waited for no more, in milliseconds.
 const START_LIMIT_MS: u64 = 180_000;
@@ -31,13 +33,13 @@ impl Supervisor {
     pub(super) fn carry_out_update(&mut self, effect: Effect) {
         match effect {
             Effect::WriteRecord(record) => self.write_record(record),
-            Effect::Start(work) if self.may_wait() => {
+            Effect::Start(work) if self.has_to_wait(&work) => {
                 if let Some(course) = &mut self.updates.course {
-                    course.later = Some(work);
+                    course.later.push(work);
                 }
             }
             Effect::Start(work) => self.start_work(work),
-            Effect::Cancel(work) => self.apply(Input::Stop(unit_of(&work).to_owned())),
+            Effect::Cancel(work) => self.cancel_work(&work),
             Effect::StopServices => self.stop_services(),
             Effect::StartServices => self.start_services(),
             Effect::Release => self.release_network(),
@@ -119,15 +121,52 @@ impl Supervisor {
         })
     }
 
-    /// Users are in, or will not be soon.
+    /// One unit does one thing at a time, and an answer to what it was asked before is none to this. And the space is looked at when what nobody
+    /// needs any more is gone.
+    fn has_to_wait(&self, work: &Work) -> bool {
+        let Some(course) = &self.updates.course else {
+            return false;
+        };
+        let name = unit_of(work);
+        let is_anothers = !course.asked.contains_key(name) && self.is_at_work(name);
+        let is_drop = |work: &Work| matches!(work, Work::Drop(_));
+        let is_dropping = self.is_at_work(DROP) || course.later.iter().any(is_drop);
+        let needs_room = matches!(work, Work::Copy(copy) if copy.beforehand);
+        self.may_wait() || is_anothers || (needs_room && is_dropping)
+    }
+
+    fn is_at_work(&self, name: &str) -> bool {
+        let course = self.updates.course.as_ref();
+        let unit = self.system.unit(name).map(|(_, unit)| unit);
+        course.is_some_and(|course| course.preparing.contains(name))
+            || unit.is_some_and(|unit| unit.is_active() || matches!(unit.state(), State::Waiting))
+    }
+
+    /// Users are in, or will not be soon; a unit has ended.
     pub(super) fn start_what_waited(&mut self) {
-        let is_over = !self.may_wait();
-        let course = self.updates.course.as_mut();
-        let later = course
-            .filter(|_| is_over)
-            .and_then(|course| course.later.take());
-        if let Some(work) = later {
+        while let Some(work) = self.next_waiting() {
             self.start_work(work);
+        }
+    }
+
+    fn next_waiting(&mut self) -> Option<Work> {
+        let later = &self.updates.course.as_ref()?.later;
+        let at = later.iter().position(|work| !self.has_to_wait(work))?;
+        Some(self.updates.course.as_mut()?.later.remove(at))
+    }
+
+    /// What has not been begun has ended with that.
+    fn cancel_work(&mut self, work: &Work) {
+        let name = unit_of(work);
+        let course = self.updates.course.as_mut();
+        let waiting = course.and_then(|course| {
+            let is_it = |later: &Work| unit_of(later) == name;
+            let at = course.later.iter().position(is_it)?;
+            Some(course.later.remove(at))
+        });
+        match waiting {
+            Some(_) => self.on_work_ended(name),
+            None => self.apply(Input::Stop(name.to_owned())),
         }
     }
 
@@ -137,39 +176,40 @@ impl Supervisor {
             self.on_work_ended(name);
             return;
         };
-        let before = unit.run();
-        let is_active = unit.is_active() || matches!(unit.state(), State::Waiting);
+        let run = unit.run();
+        let is_active = self.is_at_work(name);
+        let update = self.options.update();
         let Some(course) = &mut self.updates.course else {
             return;
         };
-        if std::mem::take(&mut course.is_resumed) && before > 0 {
-            // An earlier atalayad has started it. What it sent through its own hands ended with it.
-            course.awaited.insert(name, before - 1);
-            let was_sent = matches!(
+        // What an earlier atalayad sent through its own hands ended with it.
+        let was_sent = course.is_resumed
+            && matches!(
                 &work,
                 Work::Install {
                     source: Source::File(_),
                     ..
                 }
             );
-            if was_sent && is_active {
+        let asked = course.asked.get(name).copied();
+        let has_answer = asked.is_some_and(|number| match name {
+            PROBE => u64::from(run) > number,
+            _ => exchange::has_answer(&update, short(name), number),
+        });
+        if asked.is_some() && is_active {
+            course.awaited.insert(name, run.saturating_sub(1));
+            if was_sent {
                 self.apply(Input::Stop(name.to_owned()));
             }
-            if is_active || has_answer(&self.options.update(), name) || was_sent {
-                return;
-            }
-        }
-        let Some(course) = &mut self.updates.course else {
             return;
-        };
-        if is_active {
-            // What is under way already is waited for.
-            course.awaited.insert(name, before.saturating_sub(1));
+        }
+        if has_answer || was_sent {
+            self.on_work_ended(name);
             return;
         }
         course.awaited.remove(name);
+        course.preparing.insert(name);
         let (record, release) = (course.record.clone(), self.release.clone());
-        let update = self.options.update();
         let schema = self.options.data.as_ref().map(|data| {
             data.join(format!(
                 "gen/{}/release/mattermost.json",
@@ -180,13 +220,27 @@ impl Supervisor {
         // The schema stands on the disk, which may not answer.
         tokio::task::spawn_blocking(move || {
             let schema = schema.and_then(|path| read_schema(&path));
-            let asked = ask(&update, work, &record, &release, schema);
+            let asked = match work {
+                Work::Probe => Ok(u64::from(run)),
+                work => ask(&update, work, &record, &release, schema),
+            };
             drop(outbox.send(Message::Update(News::Prepared(name, asked))));
         });
     }
 
     /// Its request is there.
-    pub(super) fn on_prepared_work(&mut self, name: &'static str, prepared: Result<(), String>) {
+    pub(super) fn on_prepared_work(&mut self, name: &'static str, prepared: Result<u64, String>) {
+        let run_file = run_file(&self.options.update());
+        if let Some(course) = &mut self.updates.course {
+            course.preparing.remove(name);
+            // Nobody waits for a removal's answer, and the next one may follow in the same phase.
+            if let Ok(number) = &prepared
+                && name != DROP
+            {
+                course.asked.insert(name.to_owned(), *number);
+                course.keep_run(&run_file);
+            }
+        }
         if let Err(error) = prepared {
             let refusal = Refusal {
                 code: "request".to_owned(),
@@ -215,7 +269,7 @@ impl Supervisor {
     }
 }
 
-fn unit_of(work: &Work) -> &'static str {
+pub(super) fn unit_of(work: &Work) -> &'static str {
     match work {
         Work::Install { .. } => INSTALL,
         Work::Copy(_) => COPY,
@@ -225,9 +279,9 @@ fn unit_of(work: &Work) -> &'static str {
     }
 }
 
-fn has_answer(update: &Path, unit: &str) -> bool {
-    let short = unit.strip_prefix("update-").unwrap_or(unit);
-    unit == PROBE || update.join(short).join("result.json").exists()
+/// As its files are called.
+pub(super) fn short(unit: &str) -> &str {
+    unit.strip_prefix("update-").unwrap_or(unit)
 }
 
 fn ask(
@@ -236,7 +290,7 @@ fn ask(
     record: &Record,
     release: &Release,
     schema: Option<u64>,
-) -> Result<(), String> {
+) -> Result<u64, String> {
     match work {
         Work::Install {
             source,
@@ -263,17 +317,17 @@ fn ask(
             exchange::ask(
                 update,
                 "install",
-                &task::Install {
+                task::Install {
                     source,
                     slot,
                     rules,
                 },
             )
         }
-        Work::Copy(copy) => exchange::ask(update, "copy", &copy),
-        Work::Esp(esp) => exchange::ask(update, "esp", &esp),
-        Work::Drop(drop) => exchange::ask(update, "drop", &drop),
-        Work::Probe => Ok(()),
+        Work::Copy(copy) => exchange::ask(update, "copy", copy),
+        Work::Esp(esp) => exchange::ask(update, "esp", esp),
+        Work::Drop(drop) => exchange::ask(update, "drop", drop),
+        Work::Probe => Ok(0),
     }
 }
 

@@ -10,17 +10,19 @@ use atalaya_core::update::task::{Copied, EspReport, Outcome, Refusal, Staged};
 
 use super::super::{Message, Supervisor};
 use super::News;
-use super::carry_out::{COPY, DROP, ESP, INSTALL, PROBE};
+use super::carry_out::{CLEAN, COPY, DROP, ESP, INSTALL, PROBE, short, unit_of};
 use crate::clock::boottime_ms;
 use crate::run::cgroup_of;
-use crate::update::progress::{PATIENCE_MS, Seen, Watch};
-use crate::update::{boot, exchange, probe};
+use crate::update::progress::{Seen, Watch, read_patience_ms};
+use crate::update::{boot, exchange};
 use crate::usage::Usage;
 
 /// Between two looks at a migration, in milliseconds.
 const LOOK_EVERY_MS: u64 = 10_000;
 /// Between two looks at what nobody needs any more, in milliseconds.
 const TIDY_EVERY_MS: u64 = 3_600_000;
+/// Without a byte for so long, an installation has ended, in milliseconds.
+const STALLED_MS: u64 = 15 * 60 * 1000;
 /// How long the network may take to give the machine its addresses, in milliseconds.
 const ADDRESS_MS: u64 = 30_000;
 /// The label of a file system with an update on it.
@@ -81,10 +83,16 @@ impl Supervisor {
             .map(|(name, _)| *name)
             .collect();
         for name in ended {
-            if let Some(course) = &mut self.updates.course {
-                course.awaited.remove(name);
+            let Some(course) = &mut self.updates.course else {
+                return;
+            };
+            course.awaited.remove(name);
+            if course.later.iter().any(|work| unit_of(work) == name) {
+                // It had still to do with what was before; what is waited for comes now.
+                course.asked.remove(name);
+            } else {
+                self.on_work_ended(name);
             }
-            self.on_work_ended(name);
         }
     }
 
@@ -133,17 +141,16 @@ impl Supervisor {
                 }
                 self.feed(Event::Entries(outcome));
             }
-            PROBE => {
-                let passed = self.assess_probe();
-                self.feed(Event::Probed(passed));
-            }
+            PROBE => self.on_probed(),
+            CLEAN => self.on_cleaned(),
             _ => {}
         }
     }
 
     /// What the unit has answered; where it could not, why.
     fn outcome<T: serde::de::DeserializeOwned>(&mut self, name: &str, update: &Path) -> Outcome<T> {
-        let short = name.strip_prefix("update-").unwrap_or(name);
+        let asked =
+            (self.updates.course.as_ref()).and_then(|course| course.asked.get(name).copied());
         let is_stalled = (self.updates.course.as_mut())
             .is_some_and(|course| name == INSTALL && std::mem::take(&mut course.stall.is_stalled));
         if is_stalled {
@@ -154,7 +161,11 @@ impl Supervisor {
                 next: "Check the line to where it comes from and try again: what has arrived is not written twice.".to_owned(),
             });
         }
-        match exchange::answer(update, short) {
+        let answer = asked.map_or_else(
+            || Err("it was not begun".to_owned()),
+            |number| exchange::answer(update, short(name), number),
+        );
+        match answer {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Refused(Refusal {
                 code: "unit".to_owned(),
@@ -168,7 +179,7 @@ impl Supervisor {
         }
     }
 
-    fn end_of(&self, name: &str, error: &str) -> String {
+    pub(super) fn end_of(&self, name: &str, error: &str) -> String {
         let machine = self.system.unit(name).map(|(_, machine)| machine);
         match machine.map(|machine| machine.state()) {
             Some(State::Failed { stage, reason }) => format!("it failed at {stage}: {reason}"),
@@ -182,36 +193,6 @@ impl Supervisor {
                 | State::Backoff { .. },
             ) => error.to_owned(),
             None => "there is no such unit in this image".to_owned(),
-        }
-    }
-
-    fn assess_probe(&mut self) -> Result<(), Failure> {
-        let voice = self.report.voices.get(PROBE);
-        let line = voice.map(|voice| voice.last()).unwrap_or_default();
-        let is_trial = self.is_on_trial();
-        let course = self.updates.course.as_ref();
-        let before = course.map_or_else(Vec::new, |course| course.before.skipped.clone());
-        let assessed = probe::parse(&line).and_then(|report| {
-            if is_trial {
-                probe::assess_trial(&report, &before)
-            } else {
-                probe::assess_before(&report)
-            }
-        });
-        match assessed {
-            Ok(passed) => {
-                for alarm in passed.alarms {
-                    self.alarm(alarm);
-                }
-                if let Some(course) = &mut self.updates.course {
-                    course.before.skipped = passed.skipped;
-                }
-                Ok(())
-            }
-            Err(what) => Err(Failure {
-                what,
-                log: self.last_words("mattermost"),
-            }),
         }
     }
 
@@ -287,6 +268,10 @@ impl Supervisor {
             })
             .sum();
         let generation = self.options.generation.unwrap_or_default();
+        let (configuration, given) = (
+            self.options.run.join("appliance.toml"),
+            self.options.patience_ms,
+        );
         let outbox = self.outbox.clone();
         tokio::task::spawn_blocking(move || {
             let seen = Seen {
@@ -294,12 +279,12 @@ impl Supervisor {
                 written: written(&data.join(format!("gen/{generation}/postgres"))),
                 cpu_us,
             };
-            drop(outbox.send(Message::Update(News::Seen(seen))));
+            let patience_ms = given.unwrap_or_else(|| read_patience_ms(&configuration));
+            drop(outbox.send(Message::Update(News::Seen(seen, patience_ms))));
         });
     }
 
-    pub(super) fn on_seen(&mut self, seen: Seen) {
-        let patience_ms = self.options.patience_ms.unwrap_or(PATIENCE_MS);
+    pub(super) fn on_seen(&mut self, seen: Seen, patience_ms: u64) {
         let Some(course) = &mut self.updates.course else {
             return;
         };
@@ -338,7 +323,7 @@ impl Supervisor {
             .map_or((0, 0), |progress| (progress.done, progress.fetched));
         match course.stall.seen {
             Some((before, read, since)) if (before, read) == (done, fetched) => {
-                if now.saturating_sub(since) >= PATIENCE_MS {
+                if now.saturating_sub(since) >= STALLED_MS {
                     course.stall.is_stalled = true;
                     self.apply(Input::Stop(INSTALL.to_owned()));
                 }

@@ -13,11 +13,12 @@
 mod boot;
 mod carry_out;
 mod look;
+mod probing;
 mod request;
 mod services;
 mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use atalaya_core::update::assess::{Mode, OtherSlot};
@@ -25,6 +26,7 @@ use atalaya_core::update::machine::{self, Effect, Event, Run, Step, Work};
 use atalaya_core::update::record::Record;
 use atalaya_core::update::task::Refusal;
 use atalaya_sys::durable;
+use serde::{Deserialize, Serialize};
 
 pub(super) use services::uses_generation;
 
@@ -32,8 +34,8 @@ use super::{Message, Supervisor};
 use crate::clock::wall_ms;
 use crate::maintenance::Maintenance;
 use crate::update::network::Before;
-use crate::update::progress;
 use crate::update::store::{self, Newest};
+use crate::update::{probe, progress};
 
 /// What the owner of state holds of updates.
 #[derive(Default)]
@@ -69,9 +71,16 @@ struct Course {
     is_resumed: bool,
     /// Units whose end is waited for, with the number of their run before.
     awaited: BTreeMap<&'static str, u32>,
+    /// Units whose request is being put together.
+    preparing: BTreeSet<&'static str>,
+    /// What was asked of units in this phase: the numbers of the requests, of the probe the number of its run before. A restarted atalayad finds
+    /// them with the run.
+    asked: BTreeMap<String, u64>,
+    /// What the probe has reported, while what it posted is being removed.
+    probed: Option<Result<probe::Report, String>>,
     services: Option<services::Wait>,
-    /// What has time until users are in.
-    later: Option<Work>,
+    /// What has to wait for something else, in the order in which it is to be begun.
+    later: Vec<Work>,
     /// The trial was told to be broken already.
     is_broken: bool,
     /// What the trial compares itself with; before one, what is known of it so far.
@@ -90,12 +99,13 @@ pub enum News {
     /// The record is durable; or it could not be written, and this one was found.
     Written(Box<Record>, Result<Newest, String>),
     /// A unit's request was put together.
-    Prepared(&'static str, Result<(), String>),
+    Prepared(&'static str, Result<u64, String>),
     /// An answer that took a look at the disk.
     Happened(Event),
     /// With what the slot that is not running holds now.
     Other(OtherSlot, Event),
-    Seen(progress::Seen),
+    /// How far a migration is, and how long it may stay there, in milliseconds.
+    Seen(progress::Seen, u64),
 }
 
 fn now_s() -> u64 {
@@ -126,7 +136,7 @@ impl Supervisor {
                 course.other = other;
                 course.events.push_back(event);
             }
-            News::Seen(seen) => self.on_seen(seen),
+            News::Seen(seen, patience_ms) => self.on_seen(seen, patience_ms),
         }
         self.go_on_updating();
     }
@@ -206,7 +216,7 @@ impl Course {
     fn note_done(&mut self, file: &Path) {
         if !self.run.done {
             self.run.done = true;
-            keep_run(file, &self.run);
+            self.keep_run(file);
         }
     }
 
@@ -214,20 +224,34 @@ impl Course {
         let Some(run) = self.next.take() else {
             return;
         };
-        keep_run(file, &run);
         if run.phase != self.run.phase {
             self.migration = look::Migration::default();
             self.stall = look::Stall::default();
+            self.asked.clear();
         }
         self.run = run;
+        self.keep_run(file);
+    }
+
+    /// In memory: what cannot be kept there is told by what fails next.
+    fn keep_run(&self, file: &Path) {
+        let kept = KeptRun {
+            run: self.run.clone(),
+            asked: self.asked.clone(),
+        };
+        if let Ok(text) = serde_json::to_vec(&kept) {
+            drop(durable::write(file, &text, 0o600, None));
+        }
     }
 }
 
-/// In memory: what cannot be kept there is told by what fails next.
-fn keep_run(file: &Path, run: &Run) {
-    if let Ok(text) = serde_json::to_vec(run) {
-        drop(durable::write(file, &text, 0o600, None));
-    }
+/// What a restarted atalayad takes up.
+#[derive(Serialize, Deserialize)]
+struct KeptRun {
+    #[serde(flatten)]
+    run: Run,
+    #[serde(default)]
+    asked: BTreeMap<String, u64>,
 }
 
 /// What is known of this boot only.

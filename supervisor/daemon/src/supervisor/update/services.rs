@@ -24,6 +24,9 @@ pub(super) enum Wait {
 /// The last on the way in, beside those that [`PATH`] names.
 const EDGE: &str = "edge";
 
+/// Migrates the database when it starts.
+const MIGRATES: &str = "mattermost";
+
 /// Held back in a trial, with all that requires it: without it no interface is up, so nothing leaves the machine.
 const NETWORK: &str = "networkd";
 
@@ -184,7 +187,7 @@ impl Supervisor {
     }
 
     fn look_at_start(&mut self) {
-        if self.is_on_trial() && self.tell_what_failed() {
+        if self.is_on_trial() && (self.tell_failed_migration() || self.tell_what_failed()) {
             return;
         }
         let is_missing = |name: &&str| {
@@ -211,6 +214,22 @@ impl Supervisor {
         }
         self.end_wait();
         self.feed(Event::Ready);
+    }
+
+    /// The server's end ends a trial before it has begun, although it would be started again: what a migration that has failed leaves behind may
+    /// look done to the next try.
+    fn tell_failed_migration(&mut self) -> bool {
+        let server = self.system.unit(MIGRATES).map(|(_, machine)| machine);
+        let Some(end) = server.and_then(Machine::last_end) else {
+            return false;
+        };
+        self.apply(Input::Stop(MIGRATES.to_owned()));
+        let what = format!(
+            "{MIGRATES} has ended in its start ({end}): a migration that has failed is not begun again on what it left"
+        );
+        let log = self.last_words(MIGRATES);
+        self.break_trial(Failure { what, log });
+        true
     }
 
     /// A unit that was given up ends the trial; told once.
