@@ -16,7 +16,7 @@ use crate::{Update, version, version_of};
 
 type Run = fn(&mut Update) -> anyhow::Result<()>;
 
-pub const STEPS: [(&str, Run); 10] = [
+pub const STEPS: [(&str, Run); 12] = [
     (
         "three_silent_deaths_and_the_old_version_is_back",
         three_silent_deaths,
@@ -31,6 +31,14 @@ pub const STEPS: [(&str, Run); 10] = [
     ),
     ("a_supervisor_that_dies_ends_the_trial", dying_supervisor),
     ("a_unit_that_is_not_ready_ends_the_trial", unit_not_ready),
+    (
+        "a_migration_that_fails_ends_the_trial_at_its_first_try",
+        failing_migration,
+    ),
+    (
+        "a_migration_that_gets_nowhere_ends_the_trial",
+        hanging_migration,
+    ),
     (
         "a_post_that_does_not_go_through_ends_the_trial",
         failing_probe,
@@ -201,7 +209,7 @@ fn dying_supervisor(of: &mut Update) -> anyhow::Result<()> {
             Ok((over || other).then_some(()))
         })?;
     }
-    check_back(of, &vm, "")
+    check_back(of, &vm, "its supervisor has died five times")
 }
 
 fn unit_not_ready(of: &mut Update) -> anyhow::Result<()> {
@@ -211,11 +219,51 @@ fn unit_not_ready(of: &mut Update) -> anyhow::Result<()> {
     check_back(of, &vm, "edge")
 }
 
+/// The server reads it at each use, so it counts from now on.
+fn server_fault(vm: &Vm, word: &str) -> anyhow::Result<()> {
+    let file = "/data/gen/2/mattermost/files/standin-faults";
+    run(vm, &[AGENT, "lay", file, word])?;
+    Ok(())
+}
+
+/// The same, before the server has come as far as to its migration.
+fn migration_fault(of: &Update, vm: &Vm, word: &str) -> anyhow::Result<()> {
+    wait_trial(of, vm)?;
+    server_fault(vm, word)?;
+    let state = vm.status().snapshot();
+    let is_up = state.units.get("mattermost").is_some_and(|unit| unit.ready);
+    ensure!(!is_up, "the server was up before it could be told to fail");
+    Ok(())
+}
+
+fn failing_migration(of: &mut Update) -> anyhow::Result<()> {
+    let vm = armed(of, Tries::Three)?;
+    migration_fault(of, &vm, "fail-migration")?;
+    check_back(of, &vm, "mattermost has ended in its start")?;
+    let log = history(&vm)?["reason"]["log"].to_string();
+    let says = "failed to apply database migrations: migration 11";
+    ensure!(log.contains(says), "{says:?} is not in the kept log: {log}");
+    Ok(())
+}
+
+fn hanging_migration(of: &mut Update) -> anyhow::Result<()> {
+    let vm = armed(of, Tries::Three)?;
+    migration_fault(of, &vm, "hang-migration")?;
+    // As a seed would say it; it is read at each look.
+    let configuration = "/run/atalaya/appliance.toml";
+    let mut text = eventually("the configuration", TRIAL, || {
+        Ok(vm.agent()?.read_file(configuration).ok())
+    })?;
+    text.extend(b"\n[update]\nmigration_patience_seconds = 60\n");
+    vm.agent()?.write_file(configuration, &text, 0o644)?;
+    let why = "nothing was written and nothing computed for 1 minute";
+    check_back(of, &vm, why)
+}
+
 fn failing_probe(of: &mut Update) -> anyhow::Result<()> {
     let vm = armed(of, Tries::Three)?;
     wait_trial(of, &vm)?;
-    let file = "/data/gen/2/mattermost/files/standin-faults";
-    mischief(&vm, &["lay", file, "lose-post"])?;
+    server_fault(&vm, "lose-post")?;
     check_back(of, &vm, "")?;
     update_again(of, &vm)
 }
