@@ -252,6 +252,27 @@ fn what_is_neither_good_nor_armed_starts_nothing() {
     };
     assert!(previous && heals && kept.generation.is_none());
     assert!(is_stranded(&boot(&rest(), &facts(7, Some(2)))));
+    // What is done to the boot partition then must leave something that starts.
+    let heals = |number, other| {
+        let mut stranger = facts(number, None);
+        stranger.other = other;
+        let plan = boot(&rest(), &stranger);
+        matches!(plan.mode, Mode::Stranded { heals: true, .. })
+    };
+    for number in [1, 7] {
+        assert!(heals(number, OtherSlot::Holds("r2".to_owned())));
+        assert!(!heals(number, OtherSlot::Unknown));
+    }
+}
+
+#[test]
+fn an_armed_version_without_data_of_its_own_starts_nothing() {
+    for generation in [None, Some(2)] {
+        let mut record = at(Stage::Armed);
+        record.candidate.as_mut().unwrap().generation = generation;
+        let plan = boot(&record, &facts(3, Some(2)));
+        assert!(is_stranded(&plan) && plan.record.is_none(), "{plan:?}");
+    }
 }
 
 #[test]

@@ -239,6 +239,66 @@ fn an_update_can_be_cancelled_until_armed() {
     }
 }
 
+/// The restart comes only when the boot partition holds both: the way forward with its tries, and the way back without any.
+#[test]
+fn without_both_entries_the_machine_does_not_restart() {
+    let (record, run) = in_phase(Phase::Arming);
+    let arming = |report| {
+        let found = Event::Entries(Outcome::Done(report));
+        step(&record, &run, NOW, found).unwrap()
+    };
+    assert_eq!(arming(report(Some(3))).run.phase, Phase::Leaving);
+    let mut without_good = report(Some(3));
+    without_good.entries.retain(|entry| entry.number != 2);
+    let mut counted_good = report(Some(3));
+    counted_good.entries[0].left = Some(3);
+    let mut without_new = report(Some(3));
+    without_new.entries.retain(|entry| entry.number != 3);
+    for found in [
+        without_good,
+        counted_good,
+        without_new,
+        report(None),
+        report(Some(0)),
+    ] {
+        let after = arming(found);
+        assert_eq!(after.run.phase, Phase::Disarming);
+        assert_eq!(after.record.stage, Stage::Failed);
+        assert!(stages(&after.effects).contains(&Stage::Failed));
+    }
+}
+
+/// An entry of the running version that is not known cannot be kept: then nobody is shut out, and nothing is armed.
+#[test]
+fn without_a_way_back_there_is_no_way_forward() {
+    let mut record = rest();
+    record.good.image.uki = String::new();
+    let after = lead(record, forward()[..3].to_vec());
+    assert_eq!(after.record.stage, Stage::Failed);
+    assert_eq!(after.run.phase, Phase::Rest);
+    assert!(admits(&after.effects).is_empty());
+}
+
+/// An entry's number is above every other that there is, whatever the record has counted: the loader starts the highest.
+#[test]
+fn a_new_entry_has_the_highest_number() {
+    let mut record = rest();
+    record.last_entry = 1;
+    record.good.entry = 7;
+    let armed = lead(record, forward()[..6].to_vec());
+    assert_eq!(armed.run.phase, Phase::Arming);
+    let number = |step: &Step| step.record.candidate.as_ref().and_then(|c| c.entry);
+    assert_eq!(number(&armed), Some(8));
+    // The version to which one goes back may have the highest.
+    let mut record = rest();
+    record.kept.as_mut().unwrap().installed.entry = 9;
+    let back = lead(
+        record,
+        vec![Event::Rollback(kept()), Event::Stopped(Ok(Vec::new()))],
+    );
+    assert_eq!((number(&back), back.record.last_entry), (Some(10), 10));
+}
+
 #[test]
 fn one_thing_at_a_time() {
     for phase in [

@@ -146,3 +146,27 @@ fn digest(path: &Path, bytes: u64) -> io::Result<Option<String>> {
         hash.iter().map(|byte| format!("{byte:02x}")).collect(),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_needed_for_the_files_and_for_everybody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept {
+            ukis: folder.path().join("uki"),
+            loaders: folder.path().join("loader"),
+            key_sets: folder.path().join("keysets.json"),
+        };
+        const ALL_DISKS: u64 = 1 << 60;
+        match kept.check_room(ALL_DISKS) {
+            Err(Failure::Space { needed, free, .. }) => {
+                assert_eq!(needed, ALL_DISKS + MARGIN);
+                assert!(free < ALL_DISKS);
+            }
+            other => panic!("{other:?}"),
+        }
+        kept.check_room(0).unwrap();
+    }
+}

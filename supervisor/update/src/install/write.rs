@@ -321,6 +321,12 @@ mod tests {
         let mut report = Report::new(folder.path().join("progress.json"), Meter::default());
         tree_and_compare(&tree, &slot, &mut report).unwrap();
         assert!(slot.tree().is_none());
+        // Nobody gets that far with a slot that holds something else.
+        slot.root.write(&[0xaa], 7).unwrap();
+        let differs = tree_and_compare(&tree, &slot, &mut report);
+        assert!(matches!(differs, Err(Failure::ReadBack { block: 0, .. })));
+        slot.root.write(&root[..8], 0).unwrap();
+        tree_and_compare(&tree, &slot, &mut report).unwrap();
         superblock(tree.area().first_chunk().unwrap(), &slot.verity).unwrap();
         assert_eq!(slot.tree().unwrap().root_hash(), tree.root_hash());
     }

@@ -98,6 +98,41 @@ fn a_changed_block_ends_it_with_the_slot_invalid() {
     assert!(!ground.path("update/keysets.json").exists());
 }
 
+/// The slot is valid by its last write, and that comes behind everything that could still be refused.
+#[test]
+fn what_follows_the_end_ends_it_with_the_slot_invalid() {
+    let ground = Ground::new(&sample::root(64, "running"), "salt");
+    let good = ground.bundle(&sample::root(100, "new"));
+    let longer = [&good[..], b"more"].concat();
+    let shorter = good[..good.len() - 512].to_vec();
+    let mut changed = good;
+    *changed.last_mut().unwrap() = 1;
+    for bundle in [longer, shorter, changed] {
+        let refusal = refused(ground.install(&bundle));
+        assert!(
+            ["malformed", "truncated"].contains(&refusal.code.as_str()),
+            "{refusal:?}"
+        );
+        assert_eq!(ground.valid(), None);
+        assert!(!ground.path("update/keysets.json").exists());
+    }
+}
+
+#[test]
+fn a_slot_whose_hash_partition_is_too_small_is_left_alone() {
+    let ground = Ground::new(&sample::root(64, "running"), "salt");
+    let bundle = ground.bundle(&sample::root(200, "new"));
+    let tree = sample::tree(&sample::root(200, "new"), NEW);
+    let small = vec![0xee; tree.area().len() - 1];
+    ground.lay("verity-b", &small);
+    assert_eq!(refused(ground.install(&bundle)).code, "size");
+    assert_eq!(ground.read("verity-b"), small);
+    assert_eq!(
+        ground.read("root-b"),
+        vec![0xee; crate::ground::ROOM * 4096]
+    );
+}
+
 #[test]
 fn an_image_without_keys_takes_nothing() {
     let ground = Ground::new(&sample::root(64, "running"), "salt");

@@ -51,6 +51,27 @@ fn the_slot_holds_the_new_system_and_data_keeps_what_belongs_to_it() {
     );
 }
 
+/// What lies on /data under a digest counts only if it has it: from there the boot partition is written.
+#[test]
+fn a_kept_file_that_is_not_what_its_name_says_is_replaced() {
+    let ground = Ground::new(&sample::root(64, "running"), "salt");
+    let bundle = ground.bundle(&sample::root(100, "new"));
+    let staged = done(ground.install(&bundle));
+    for path in [
+        format!("update/uki/{}.efi", staged.image.uki),
+        format!("update/loader/{}.efi", staged.loader),
+    ] {
+        let good = ground.read(&path);
+        let mut damaged = good.clone();
+        damaged[1] ^= 1;
+        for bad in [&damaged[..], &good[..good.len() - 1], b""] {
+            ground.lay(&path, bad);
+            done(ground.install(&bundle));
+            assert!(ground.read(&path) == good, "{path}");
+        }
+    }
+}
+
 /// The new system has one part of the running one at its place and one elsewhere.
 fn partly_running(running: &[u8]) -> Vec<u8> {
     let fresh = sample::root(32, "new");
