@@ -302,8 +302,12 @@ fn a_writer_that_is_killed_at_any_moment_loses_nothing_that_was_synced() {
             path.extension()
                 .is_some_and(|extension| extension == "jsonl")
         }) {
+            // One that was killed before its first line leaves an empty segment, which is removed; with that part of a line it would be kept
+            // as nothing of ours.
             let mut file = fs::OpenOptions::new().append(true).open(open).unwrap();
-            file.write_all(b"{\"t\":\"2026-11-22T1").unwrap();
+            if file.metadata().unwrap().len() > 0 {
+                file.write_all(b"{\"t\":\"2026-11-22T1").unwrap();
+            }
         }
     }
     let lines = read(root.path(), "none", &Query::default());
