@@ -306,8 +306,7 @@ where
 {
     let asked = Notify::new();
     let service = service_fn(|request| {
-        // Kept for whoever looks later.
-        asked.notify_one();
+        asked.notify_waiters();
         service.call(request)
     });
     let connection = http1(limits).serve_connection(io, service).with_upgrades();
@@ -317,7 +316,8 @@ where
         ending = context.drain.begun() => ending,
     };
     if ending == Ending::HandedOver {
-        // Who has just come in is about to ask: what was accepted here is answered here.
+        // Who has just come in is about to ask, and who is idle may be asking at this moment: closed now, he would get no answer. So the next
+        // answer says that it is the last here.
         tokio::select! {
             _ended = connection.as_mut() => return,
             () = asked.notified() => {}

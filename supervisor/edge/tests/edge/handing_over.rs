@@ -1,6 +1,6 @@
 //! SIGUSR2: a successor serves before the old process ends, and nobody waits or is cut off.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use http_body_util::Full;
@@ -21,6 +21,25 @@ impl Drop for Successor {
     fn drop(&mut self) {
         kill(self.0, Signal::SIGKILL).ok();
     }
+}
+
+const REQUEST: &[u8] = b"GET /headers HTTP/1.1\r\nHost: localhost:8443\r\n\r\n";
+
+/// One answer, the connection stays open: its head, and as much as that says.
+fn read_answer(connection: &mut impl Read) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        connection.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.unwrap().parse().unwrap()];
+    connection.read_exact(&mut body).unwrap();
+    head
 }
 
 fn place(upstream: &Upstream) -> Place {
@@ -48,8 +67,12 @@ fn a_successor_serves_while_the_old_run_finishes_what_it_has_begun() {
     });
     upstream.wait_hanging();
     upstream.wait_hanging();
-    // Connected, but nothing asked yet.
-    let mut early = raw(address, &ca, "localhost").unwrap();
+    // Connected, but nothing asked yet; and one that was answered, and will ask again.
+    let early = raw(address, &ca, "localhost").unwrap();
+    let mut idle = raw(address, &ca, "localhost").unwrap();
+    idle.write_all(REQUEST).unwrap();
+    let first = read_answer(&mut idle);
+    assert!(first.starts_with("HTTP/1.1 200 ") && !first.contains("connection: close"));
     edge.signal(Signal::SIGUSR2);
     let said = edge.wait_notify_with(|line| line.starts_with("MAINPID="));
     let pid = said["MAINPID=".len()..].parse().unwrap();
@@ -65,11 +88,11 @@ fn a_successor_serves_while_the_old_run_finishes_what_it_has_begun() {
     });
     // The one that runs on answers from what it was given, the other finishes.
     assert_eq!(get(address, &ca, "/headers").status, 200);
-    early
-        .write_all(b"GET /headers HTTP/1.1\r\nHost: localhost:8443\r\n\r\n")
-        .unwrap();
-    let answer = read_to_end(&mut early);
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"));
+    for mut kept in [early, idle] {
+        kept.write_all(REQUEST).unwrap();
+        let answer = read_to_end(&mut kept);
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"));
+    }
     upstream.release.add_permits(2);
     for waiting in waiting {
         assert_eq!(waiting.join().unwrap().json(), json!({ "late": true }));
