@@ -8,7 +8,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use atalaya_sys::notify::{Received, recv};
+use atalaya_sys::notify::{Received, peek, recv};
 use atalaya_sys::reap;
 
 /// A longer STATUS is cut, in characters.
@@ -175,16 +175,26 @@ pub struct Expected {
 #[derive(Debug)]
 pub struct Heard {
     pub words: Vec<Word>,
-    /// Closed when this is dropped: after all before it was processed.
+    /// BARRIER's is closed once its datagram is taken: after all before it was processed.
     pub fds: Vec<OwnedFd>,
 }
 
-/// Takes one datagram from the socket; `None` if it is not to be believed.
+/// Reads the first datagram in the socket. One that is believed stays there until it is taken ([`take`]), so that it is
+/// not lost should this process end before init keeps what follows from it; of one that is not (`None`) nothing stays.
 ///
 /// # Errors
 /// `WouldBlock` when there is none.
 pub fn hear(socket: BorrowedFd<'_>, expected: &Expected) -> io::Result<Option<Heard>> {
-    Ok(believe(recv(socket)?, expected))
+    let heard = believe(peek(socket)?, expected);
+    if heard.is_none() {
+        take(socket);
+    }
+    Ok(heard)
+}
+
+/// Takes the first datagram out of the socket: it is dealt with.
+pub fn take(socket: BorrowedFd<'_>) {
+    drop(recv(socket));
 }
 
 fn believe(received: Received, expected: &Expected) -> Option<Heard> {

@@ -2,7 +2,7 @@
 
 use crate::{Context, Result};
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Takes over a descriptor that the parent left open under `number` (an environment variable names it), close-on-exec.
 ///
@@ -24,4 +24,38 @@ pub fn take_inherited(number: RawFd) -> Result<OwnedFd> {
 /// Takes over what systemd's protocol passes: `count` descriptors from 3 on (`LISTEN_FDS`).
 pub fn take_listen_fds(count: u16) -> Result<Vec<OwnedFd>> {
     (3..3 + RawFd::from(count)).map(take_inherited).collect()
+}
+
+/// Whether both are the same open file (one was duplicated from the other). False where the kernel does not tell.
+#[must_use]
+pub fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    const KCMP_FILE: libc::c_int = 0;
+    let pid = std::process::id();
+    // SAFETY: kcmp only compares numbers that this process has open; it touches no memory of ours.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kcmp,
+            pid,
+            pid,
+            KCMP_FILE,
+            one.as_raw_fd(),
+            other.as_raw_fd(),
+        )
+    };
+    result == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_duplicate_is_the_same_and_a_second_opening_is_not() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let duplicate = file.try_clone().unwrap();
+        let other = std::fs::File::open("/dev/null").unwrap();
+        assert!(is_same(file.as_fd(), duplicate.as_fd()));
+        assert!(!is_same(file.as_fd(), other.as_fd()));
+    }
 }

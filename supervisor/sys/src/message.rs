@@ -31,7 +31,12 @@ pub struct Received {
 #[repr(C, align(8))]
 struct Control([MaybeUninit<u8>; 256]);
 
-pub(crate) fn receive(socket: BorrowedFd<'_>, limit: usize) -> io::Result<Received> {
+/// With `MSG_PEEK` in `flags` the message stays in the socket, and its descriptors are duplicates.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    limit: usize,
+    flags: libc::c_int,
+) -> io::Result<Received> {
     let mut bytes = vec![0u8; limit];
     let mut control = Control([MaybeUninit::zeroed(); 256]);
     let mut slice = libc::iovec {
@@ -46,8 +51,13 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, limit: usize) -> io::Result<Receiv
     header.msg_controllen = control.0.len();
     let count = loop {
         // SAFETY: header points at buffers of the lengths given, alive until the end of this function.
-        let result =
-            unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+        let result = unsafe {
+            libc::recvmsg(
+                socket.as_raw_fd(),
+                &raw mut header,
+                libc::MSG_CMSG_CLOEXEC | flags,
+            )
+        };
         match usize::try_from(result) {
             Ok(count) => break count,
             Err(_) => {

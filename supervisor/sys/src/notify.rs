@@ -47,7 +47,12 @@ pub fn recv(server: BorrowedFd<'_>) -> io::Result<Received> {
 
 /// The same, of at most `limit` bytes.
 pub fn recv_up_to(server: BorrowedFd<'_>, limit: usize) -> io::Result<Received> {
-    message::receive(server, limit)
+    message::receive(server, limit, 0)
+}
+
+/// What [`recv`] would give; the datagram stays where it is.
+pub fn peek(server: BorrowedFd<'_>) -> io::Result<Received> {
+    message::receive(server, LIMIT, libc::MSG_PEEK)
 }
 
 #[cfg(test)]
@@ -69,6 +74,13 @@ mod tests {
         assert_eq!(u32::try_from(sender.pid).unwrap(), std::process::id());
         assert_eq!(sender.uid, nix::unistd::getuid().as_raw());
         assert!(!received.truncated);
+
+        client.send_to(b"STOPPING=1", &path).unwrap();
+        for _ in 0..2 {
+            assert_eq!(peek(server.as_fd()).unwrap().bytes, b"STOPPING=1");
+        }
+        assert_eq!(recv(server.as_fd()).unwrap().bytes, b"STOPPING=1");
+        assert!(peek(server.as_fd()).is_err());
 
         client.send_to(&[b'x'; LIMIT + 1], &path).unwrap();
         assert!(recv(server.as_fd()).unwrap().truncated);

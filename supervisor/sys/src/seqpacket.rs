@@ -38,7 +38,7 @@ pub fn send_with_fds(
 ///
 /// Descriptors are close-on-exec. Of a message with `truncated` set only the fact can be used.
 pub fn recv_with_fds(socket: BorrowedFd<'_>, limit: usize) -> io::Result<Option<Received>> {
-    let received = message::receive(socket, limit)?;
+    let received = message::receive(socket, limit, 0)?;
     if received.bytes.is_empty() && received.fds.is_empty() {
         return Ok(None);
     }

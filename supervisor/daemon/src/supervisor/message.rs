@@ -39,8 +39,8 @@ pub enum FromRun {
     Prepared(Result<Box<Prepared>, Failure>),
     /// The helper's report can be read.
     Reported,
-    /// A message of sd_notify that is believed.
-    Notified(Heard),
+    /// A message of sd_notify that is believed; the sender is dropped when it is dealt with.
+    Notified(Heard, oneshot::Sender<()>),
     /// The answer to a readiness check.
     Answered(Verdict),
     /// The answer to a liveness check.

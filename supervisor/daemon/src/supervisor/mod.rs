@@ -277,7 +277,10 @@ impl Supervisor {
             FromRun::Prepared(prepared) => self.on_prepared(unit, run, prepared),
             _ if !is_known => {}
             FromRun::Reported => self.on_report(unit, run),
-            FromRun::Notified(heard) => self.on_notified(unit, run, heard),
+            FromRun::Notified(heard, done) => {
+                self.on_notified(unit, run, heard);
+                drop(done);
+            }
             FromRun::Answered(Ok(())) => self.event(unit, Event::Ready { run }),
             FromRun::Answered(Err(reason)) => self.event(unit, Event::NotReady { run, reason }),
             FromRun::Alive(answer) => {

@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::{FromRun, Message, Supervisor};
@@ -72,7 +73,13 @@ impl Supervisor {
                     return;
                 };
                 match ready.try_io(|socket| notify::hear(socket.as_fd(), &expected)) {
-                    Ok(Ok(Some(heard))) => teller.tell(FromRun::Notified(heard)),
+                    Ok(Ok(Some(heard))) => {
+                        // Taken once its consequences are with init: this process may end at any moment before.
+                        let (done, dealt_with) = oneshot::channel();
+                        teller.tell(FromRun::Notified(heard, done));
+                        dealt_with.await.ok();
+                        notify::take(socket.get_ref().as_fd());
+                    }
                     Ok(Ok(None)) | Err(_) => {}
                     Ok(Err(_)) => return,
                 }

@@ -1,10 +1,11 @@
 //! What units say by sd_notify, and the descriptors that they leave with atalayad. The words were parsed and their sender was checked
 //! before (`crate::notify`); most are passed on to the unit's machine, which decides.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use atalaya_core::machine::{Event, ExitStatus, State};
 use atalaya_core::unit::ReadyKind;
+use atalaya_sys::fds::is_same;
 use atalaya_sys::pidfd;
 
 use super::Supervisor;
@@ -17,7 +18,7 @@ const STORE_LIMIT: usize = atalaya_core::link::MAX_FDS;
 const STORED: &str = "stored";
 
 impl Supervisor {
-    /// The descriptors that nobody keeps are closed at the end of this, BARRIER's too: all before it is processed.
+    /// Of descriptors that nobody keeps, this one's copies are closed at the end of this.
     pub(super) fn on_notified(&mut self, unit: &str, run: u32, heard: Heard) {
         let Heard { mut words, fds } = heard;
         // Who speaks for the unit comes first: READY=1 beside it is the new one's.
@@ -129,8 +130,11 @@ impl Supervisor {
         }
     }
 
-    fn store(&mut self, unit: &str, name: &str, fds: Vec<OwnedFd>) {
+    fn store(&mut self, unit: &str, name: &str, mut fds: Vec<OwnedFd>) {
         let stored = self.stores.entry(unit.to_owned()).or_default();
+        // What is stored already is not stored twice (sd_notify(3)); a former atalayad may have ended between storing and
+        // taking the message.
+        fds.retain(|fd| !(stored.iter()).any(|(_, other)| is_same(fd.as_fd(), other.as_fd())));
         let room = STORE_LIMIT.saturating_sub(stored.len());
         if fds.len() > room {
             let text = format!("it wants to store more than {STORE_LIMIT} descriptors: refused");
