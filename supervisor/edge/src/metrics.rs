@@ -39,6 +39,19 @@ const HANDSHAKES: [(&str, &str); 4] = [
     ("", "too_slow"),
 ];
 
+/// Why a connection ended before it was time, after its handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// No whole request within the limit for its head, from one that had not asked before.
+    TooSlow,
+    /// What came was no HTTP.
+    Malformed,
+    /// The client, or the network, cut it off in the middle.
+    CutOff,
+}
+
+const BROKEN: [&str; 3] = ["too_slow", "malformed", "cut_off"];
+
 /// Why Mattermost gave no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamError {
@@ -88,6 +101,7 @@ pub struct Metrics {
     requests: Vec<[Counter; STATUSES.len()]>,
     durations: Vec<Histogram>,
     handshakes: [Counter; HANDSHAKES.len()],
+    broken: [Counter; BROKEN.len()],
     upstream_errors: [Counter; UPSTREAM_ERRORS.len()],
     websockets: Gauge,
     bytes_in: Counter,
@@ -120,6 +134,7 @@ impl Metrics {
         let durations =
             Family::<ByClass, Histogram>::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS));
         let handshakes = Family::<ByHandshake, Counter>::default();
+        let broken = Family::<ByKind, Counter>::default();
         let upstream_errors = Family::<ByKind, Counter>::default();
         registry.register("requests", "Requests that were answered", requests.clone());
         registry.register_with_unit(
@@ -129,6 +144,11 @@ impl Metrics {
             durations.clone(),
         );
         registry.register("tls_handshakes", "TLS handshakes", handshakes.clone());
+        registry.register(
+            "broken_connections",
+            "Connections that ended before it was time, after their handshake",
+            broken.clone(),
+        );
         registry.register(
             "upstream_errors",
             "Requests that Mattermost did not answer, or not to the end",
@@ -187,6 +207,7 @@ impl Metrics {
             handshakes: HANDSHAKES.map(|(version, result)| {
                 handshakes.get_or_create_owned(&ByHandshake { version, result })
             }),
+            broken: BROKEN.map(|kind| broken.get_or_create_owned(&ByKind { kind })),
             upstream_errors: UPSTREAM_ERRORS
                 .map(|kind| upstream_errors.get_or_create_owned(&ByKind { kind })),
             registry,
@@ -229,6 +250,10 @@ impl Metrics {
 
     pub fn handshake(&self, how: Handshake) {
         self.handshakes[how as usize].inc();
+    }
+
+    pub fn broke(&self, how: Broken) {
+        self.broken[how as usize].inc();
     }
 
     pub fn upstream_failed(&self, error: UpstreamError) {
@@ -275,6 +300,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         metrics.answered(Class::Api, StatusCode::NOT_FOUND, Duration::from_millis(3));
         metrics.handshake(Handshake::Tls12);
+        metrics.broke(Broken::CutOff);
         metrics.upstream_failed(UpstreamError::TooLate);
         metrics.carried(3, 4);
         let socket = metrics.socket_opened();
@@ -292,6 +318,7 @@ mod tests {
             "atalaya_edge_request_duration_seconds_bucket{le=\"0.0025\",class=\"api\"} 0",
             "atalaya_edge_request_duration_seconds_bucket{le=\"0.005\",class=\"api\"} 1",
             "atalaya_edge_tls_handshakes_total{version=\"TLSv1.2\",result=\"ok\"} 1",
+            "atalaya_edge_broken_connections_total{kind=\"cut_off\"} 1",
             "atalaya_edge_upstream_errors_total{kind=\"too_late\"} 1",
             "atalaya_edge_received_bytes_total 3",
             "atalaya_edge_open_websockets 1",

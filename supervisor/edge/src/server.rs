@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -26,7 +27,7 @@ use crate::guard::per_client::{self, PerClient};
 use crate::guard::{self, allow, refusal};
 use crate::listen::prepare;
 use crate::log::Log;
-use crate::metrics::{Handshake, Metrics};
+use crate::metrics::{Broken, Handshake, Metrics};
 use crate::proxy::{ClientBody, Proxy};
 use crate::reload::Current;
 use crate::settings::Limits;
@@ -246,12 +247,14 @@ pub async fn serve_tls<IO>(
     if is_http2 {
         let connection = http2(limits).serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            // How a connection ended is told by its requests' lines.
-            _ended = connection.as_mut() => return,
-            _ending = context.drain.begun() => connection.as_mut().graceful_shutdown(),
-        }
-        connection.await.ok();
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ending = context.drain.begun() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        count_broken(&context.metrics, &ended, true);
     } else {
         let io = TokioIo::new(Checked::new(stream));
         run_http1(&mut context, limits, io, service).await;
@@ -304,29 +307,46 @@ where
         > + Send,
     F: Future<Output = Result<Response<ClientBody>, Infallible>> + Send,
 {
-    let asked = Notify::new();
+    let (asked, has_asked) = (Notify::new(), AtomicBool::new(false));
     let service = service_fn(|request| {
+        has_asked.store(true, Ordering::Relaxed);
         asked.notify_waiters();
         service.call(request)
     });
+    let metrics = Arc::clone(&context.metrics);
+    let count = |ended| count_broken(&metrics, &ended, has_asked.load(Ordering::Relaxed));
     let connection = http1(limits).serve_connection(io, service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ending = tokio::select! {
-        _ended = connection.as_mut() => return,
+        ended = connection.as_mut() => return count(ended),
         ending = context.drain.begun() => ending,
     };
     if ending == Ending::HandedOver {
         // Who has just come in is about to ask, and who is idle may be asking at this moment: closed now, he would get no answer. So the next
         // answer says that it is the last here.
         tokio::select! {
-            _ended = connection.as_mut() => return,
+            ended = connection.as_mut() => return count(ended),
             () = asked.notified() => {}
             () = context.drain.stopping() => {}
             () = tokio::time::sleep(limits.header()) => {}
         }
     }
     connection.as_mut().graceful_shutdown();
-    connection.await.ok();
+    count(connection.await);
+}
+
+/// How a connection's requests fared is told by their lines; one that ends between them has none.
+fn count_broken(metrics: &Metrics, ended: &hyper::Result<()>, has_asked: bool) {
+    let Err(error) = ended else {
+        return;
+    };
+    if error.is_timeout() && !has_asked {
+        metrics.broke(Broken::TooSlow);
+    } else if error.is_parse() {
+        metrics.broke(Broken::Malformed);
+    } else if !error.is_timeout() {
+        metrics.broke(Broken::CutOff);
+    }
 }
 
 /// IPv4 clients of a socket for both families show as ::ffff:a.b.c.d; everyone else knows them as a.b.c.d.

@@ -136,7 +136,7 @@ impl Http1 {
     /// # Errors
     /// The answer is not a good one, or the connection has ended.
     pub async fn get(&mut self) -> anyhow::Result<String> {
-        self.stream.write_all(&self.request).await?;
+        send(&mut self.stream, &self.request).await?;
         let (head, bytes) = self.answer().await?;
         ensure!(bytes > 100, "the answer is too short");
         Ok(head)
@@ -152,7 +152,7 @@ impl Http1 {
             crate::backend::BIG,
             self.host
         );
-        self.stream.write_all(head.as_bytes()).await?;
+        send(&mut self.stream, head.as_bytes()).await?;
         let (_, got) = self.answer().await?;
         ensure!(got == bytes, "{got} bytes instead of {bytes}");
         Ok(())
@@ -167,7 +167,7 @@ impl Http1 {
             "POST {UPLOAD} HTTP/1.1\r\nHost: {}\r\nContent-Length: {bytes}\r\n\r\n",
             self.host
         );
-        self.stream.write_all(head.as_bytes()).await?;
+        send(&mut self.stream, head.as_bytes()).await?;
         let piece = vec![b'x'; 64 * 1024];
         let mut left = bytes;
         while left > 0 {
@@ -192,7 +192,7 @@ impl Http1 {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WEBSOCKET_KEY}\r\n\r\n",
             self.host
         );
-        self.stream.write_all(head.as_bytes()).await?;
+        send(&mut self.stream, head.as_bytes()).await?;
         let (head, rest) = self.head().await?;
         ensure!(
             head.starts_with("HTTP/1.1 101"),
@@ -241,6 +241,14 @@ impl Http1 {
         }
         Ok((head, length))
     }
+}
+
+/// With flush: TLS may keep what it was given where the socket would block, or where this task has done as much as it may in one turn
+/// (tokio's budget), and reading sends nothing.
+async fn send(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) -> anyhow::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await?;
+    Ok(())
 }
 
 /// One HTTP/2 connection; clones share it.

@@ -70,6 +70,25 @@ async fn memory_and_descriptors_stay_flat() {
     assert!(last.1 < descriptors + 64, "descriptors grow: {seen:?}");
 }
 
+/// tokio lets a task do 128 things in one turn; whatever it does then looks as if the socket would block. It must not leave a request in TLS.
+#[tokio::test]
+async fn a_client_at_the_end_of_its_turn_sends_its_request_all_the_same() {
+    let backend = Backend::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let edge = Proxy::edge(&edge_program(), backend.address())
+        .await
+        .unwrap();
+    for before in 120..=130 {
+        let connection = edge.target().http1().await.unwrap();
+        tokio::task::yield_now().await;
+        for _ in 0..before {
+            tokio::task::consume_budget().await;
+        }
+        in_time("a WebSocket", connection.websocket())
+            .await
+            .unwrap();
+    }
+}
+
 /// Requests on kept and on new connections, every one of which must be answered.
 async fn load(target: Target) {
     let mut clients = JoinSet::new();

@@ -131,7 +131,8 @@ where
         } else {
             early
         },
-        unflushed: false,
+        // The head of the answer may wait in TLS yet: who upgrades a connection does not wait until it has left.
+        unflushed: true,
         ended: false,
         bytes,
     };

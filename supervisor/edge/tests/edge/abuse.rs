@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 
 use tungstenite::Message;
 
-use crate::client::{exchange, raw, read_to_end, send, websocket};
+use crate::client::{exchange, get, raw, read_to_end, send, websocket};
 use crate::edge::Place;
 use crate::upstream::Upstream;
 
@@ -137,7 +137,7 @@ fn too_many_or_too_large_headers_are_refused() {
 fn slow_headers_and_slow_handshakes_are_given_up() {
     let upstream = Upstream::start();
     let mut place = Place::new(upstream.address);
-    place.extra = "[limits]\nheader_seconds = 1".to_owned();
+    place.extra = "[limits]\nheader_seconds = 1\n[access]\nmetrics = [\"127.0.0.0/8\"]".to_owned();
     let edge = place.start_open();
     let mut slow = raw(edge.https(), &place.ca_pem(), "localhost").unwrap();
     slow.write_all(b"GET / HTTP/1.1\r\nHost: loc").unwrap();
@@ -153,6 +153,20 @@ fn slow_headers_and_slow_handshakes_are_given_up() {
         "{answer}"
     );
     assert_eq!(read_to_end(&mut silent), "");
+    // An idle one that has asked before ends in the same way, which is in order.
+    let mut idle = raw(edge.https(), &place.ca_pem(), "localhost").unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    read_to_end(&mut idle);
+    let figures = get(edge.https(), &place.ca_pem(), "/_atalaya/metrics");
+    let figures = String::from_utf8(figures.body.to_vec()).unwrap();
+    for line in [
+        "atalaya_edge_broken_connections_total{kind=\"too_slow\"} 1",
+        "atalaya_edge_broken_connections_total{kind=\"cut_off\"} 0",
+        "atalaya_edge_tls_handshakes_total{version=\"\",result=\"too_slow\"} 1",
+    ] {
+        assert!(figures.lines().any(|it| it == line), "{line}\n{figures}");
+    }
 }
 
 #[test]
