@@ -8,10 +8,11 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use atalaya_core::update::task;
-use atalaya_sys::{durable, reflink, xattr};
+use atalaya_sys::{reflink, xattr};
 use atalaya_update::copy::{self, Content, CopyError, Ground};
 
 struct Machine {
@@ -69,7 +70,17 @@ impl Machine {
         let path = self.path("postgresql/17/bin/pg_controldata");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let text = format!("#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n");
-        durable::write(&path, text.as_bytes(), 0o755, None).unwrap();
+        // By another process: while this one has it open to write, a child of another test's may have that too, and then it cannot be run.
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        (shell.stdin.take().unwrap())
+            .write_all(text.as_bytes())
+            .unwrap();
+        assert!(shell.wait().unwrap().success());
     }
 
     fn copy_telling(
@@ -274,6 +285,52 @@ fn what_was_copied_beforehand_is_brought_up_to_date() {
     machine.assert_copied();
     // That is `same` alone.
     assert_eq!(copied.kept, 1);
+}
+
+/// A folder that gets another name takes its files along, and nothing shows that in those; in whichever order the folders are met.
+#[test]
+fn names_of_one_file_stay_names_of_one_file_when_a_folder_is_renamed() {
+    let machine = Machine::new();
+    let path = |name: String| machine.path("gen/1/mattermost").join(name);
+    for number in 0..16 {
+        machine.put(&format!("gen/1/mattermost/{number}/a"), "x");
+        fs::create_dir(path(format!("other-{number}"))).unwrap();
+        fs::hard_link(
+            path(format!("{number}/a")),
+            path(format!("other-{number}/b")),
+        )
+        .unwrap();
+    }
+    machine.next_time_step();
+    machine.beforehand();
+    for number in 0..16 {
+        let other = path(format!("other-{number}"));
+        fs::rename(other, path(format!("renamed-{number}"))).unwrap();
+    }
+    machine.copy().unwrap();
+    machine.assert_copied();
+}
+
+/// Nobody writes then. Who does it all the same gets no copy of half of it.
+#[test]
+fn what_goes_away_under_the_last_copy_is_an_error() {
+    let machine = Machine::new();
+    for number in 0..600 {
+        machine.put(&format!("gen/1/mattermost/{number}"), "x");
+    }
+    let folder = machine.path("gen/1/mattermost/z");
+    let walk = |beforehand| {
+        fs::create_dir(&folder).unwrap();
+        // Told of 512 files; folders come after the files beside them.
+        let mut tell = |_: &task::Walked| {
+            fs::remove_dir(&folder).ok();
+        };
+        machine.copy_telling(beforehand, &mut tell)
+    };
+    walk(true).unwrap();
+    let error = walk(false).unwrap_err();
+    assert!(matches!(error, CopyError::Changed(_)), "{error}");
+    assert!(!machine.path("gen/2").exists());
 }
 
 #[test]

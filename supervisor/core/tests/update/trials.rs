@@ -112,10 +112,14 @@ fn a_restart_in_the_moment_after_the_record_goes_on_from_the_record() {
     reasoned.candidate.as_mut().unwrap().reason = Some(Reason::new(Stage::Trial, "x", &[]));
     let mut failed = at(Stage::Failed);
     failed.wanted = None;
+    // On the way back nothing is copied.
+    let mut back = at(Stage::Armed);
+    back.candidate.as_mut().unwrap().way_back = true;
     for (record, phase, expected) in [
         (opened, Phase::Blessing, Phase::Healing),
         (reasoned, Phase::Probing, Phase::GivingUp),
         (at(Stage::Armed), Phase::Copying, Phase::Arming),
+        (back, Phase::Closing, Phase::Arming),
         (failed.clone(), Phase::Arming, Phase::Disarming),
         (failed, Phase::Closing, Phase::Rest),
         (at(Stage::Writing), Phase::Rest, Phase::Installing),

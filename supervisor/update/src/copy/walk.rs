@@ -51,8 +51,8 @@ pub struct Walk<'a> {
     /// Told of the progress now and then.
     pub tell: &'a mut dyn FnMut(&Tally),
     pub tally: Tally,
-    /// Files with several names: their number, and the first of those names in the copy.
-    links: HashMap<u64, CString>,
+    /// Files with several names: their number, the first of those names in the copy, and the copy's number.
+    links: HashMap<u64, (CString, u64)>,
 }
 
 type Result<T> = std::result::Result<T, CopyError>;
@@ -148,18 +148,22 @@ impl<'a> Walk<'a> {
     ) -> Result<()> {
         let there = look(to, name).context("look at the copy of", place)?;
         if let Some(there) = &there {
-            if kind(there) == SFlag::S_IFREG && self.earlier.holds(there, seen) {
+            let first = self.links.get(&seen.st_ino);
+            if kind(there) == SFlag::S_IFREG
+                && self.earlier.holds(there, seen)
+                && first.is_none_or(|(_, copy)| *copy == there.st_ino)
+            {
                 if let Some(noted) = &mut self.noted {
                     noted.note(there, seen, now());
                 }
-                self.remember_link(seen, place);
+                self.remember_link(seen, there.st_ino, place);
                 self.tally.kept += 1;
                 self.count(seen.st_size);
                 return Ok(());
             }
             tree::remove(to, place, &mut || ())?;
         }
-        if let Some(first) = self.links.get(&seen.st_ino) {
+        if let Some((first, _)) = self.links.get(&seen.st_ino) {
             linkat(top, first.as_c_str(), to, name, AtFlags::empty())
                 .context("link the copy of", place)?;
             self.count(0);
@@ -194,11 +198,11 @@ impl<'a> Walk<'a> {
             }
         }
         dress(&source, &copy, place, &seen)?;
+        let made = fstat(&copy).context("look at the copy of", place)?;
         if let Some(noted) = &mut self.noted {
-            let made = fstat(&copy).context("look at the copy of", place)?;
             noted.note(&made, &seen, now());
         }
-        self.remember_link(&seen, place);
+        self.remember_link(&seen, made.st_ino, place);
         self.count(seen.st_size);
         Ok(())
     }
@@ -242,11 +246,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn remember_link(&mut self, seen: &FileStat, place: &Place<'_>) {
+    fn remember_link(&mut self, seen: &FileStat, copy: u64, place: &Place<'_>) {
         if seen.st_nlink > 1 {
             self.links
                 .entry(seen.st_ino)
-                .or_insert_with(|| place.relative());
+                .or_insert_with(|| (place.relative(), copy));
         }
     }
 
