@@ -110,6 +110,7 @@ fn atalayad_may_die_at_every_step_of_a_start() {
         // With many messages, only after the unit was ready: a heartbeat is one too.
         init.until("the death", |init| init.deaths == 1);
         let view = init.until_unit("unit", |view| view["ready"] == true);
+        assert_eq!(init.deaths, 1, "{fuse}");
         let pids = atalaya_sys::cgroup::Cgroup::at(ground.cgroup.join("units"))
             .pids()
             .unwrap_or_default();

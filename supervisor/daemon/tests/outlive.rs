@@ -40,6 +40,7 @@ fn sockets_and_stop_orders_survive_a_death_at_every_step() {
         init.fuse = Some(fuse);
         init.until("the death", |init| init.deaths == 1);
         let view = init.until_unit("above", |view| view["ready"] == true);
+        assert_eq!(init.deaths, 1, "{fuse}");
         let below = ground.view("unit").unwrap();
         assert_eq!(ask_who(port), pid_of(&below), "{fuse}");
         let (record, sockets) = &init.kept["listen/unit"];
