@@ -5,4 +5,5 @@ mod bad;
 mod good;
 mod keys;
 mod policy;
+mod signatures;
 mod workshop;
