@@ -238,15 +238,11 @@ fn a_serial_line_gets_nothing_before_a_key_and_a_screen_after_it() {
     });
     stage.person.press(b"q");
     wait("plain again", || (!stage.is_taken()).then_some(()));
-    assert!(
-        !stage
-            .person
-            .shown
-            .lock()
-            .unwrap()
-            .screen()
-            .alternate_screen()
-    );
+    // What the program sent before it let go is read by a thread of its own.
+    wait("the lines that were there before", || {
+        let person = stage.person.shown.lock().unwrap();
+        (!person.screen().alternate_screen()).then_some(())
+    });
     let asked = stage.supervisor.asked.lock().unwrap().clone();
     assert!(
         asked
@@ -279,9 +275,10 @@ fn a_dumb_line_is_asked_once_and_left_alone() {
 #[test]
 fn the_machines_screen_is_given_back_for_the_end_of_the_machine() {
     let mut stage = Stage::new("screen", 25, 80, true);
-    let text = stage
-        .person
-        .wait("the picture", |text| text.contains("READY"));
+    // Its last line is drawn last.
+    let text = stage.person.wait("the whole picture", |text| {
+        text.contains("READY") && text.contains("Ctrl-L redraw")
+    });
     assert!(
         !text.contains("plain lines"),
         "there is nothing behind it: {text}"
@@ -301,7 +298,10 @@ fn the_machines_screen_is_given_back_for_the_end_of_the_machine() {
     stage
         .person
         .wait("an empty page", |text| text.trim().is_empty());
-    assert!(!stage.person.shown.lock().unwrap().screen().hide_cursor());
+    wait("the cursor", || {
+        let person = stage.person.shown.lock().unwrap();
+        (!person.screen().hide_cursor()).then_some(())
+    });
 }
 
 #[test]
@@ -353,10 +353,9 @@ fn a_small_terminal_is_drawn_too() {
     let mut stage = Stage::new("line", 10, 40, true);
     stage.supervisor.wait_asked();
     stage.person.press(b"\r");
-    let text = stage
-        .person
-        .wait("the picture", |text| text.contains("READY"));
-    assert!(text.contains("Address      https://10.0.2.15"), "{text}");
+    stage.person.wait("the picture", |text| {
+        text.contains("READY") && text.contains("Address      https://10.0.2.15")
+    });
     assert_eq!(stage.person.rows().len(), 10);
     stage.terminate();
 }
