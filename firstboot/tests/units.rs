@@ -119,6 +119,7 @@ fn every_unit_is_limited_and_nobody_is_privileged() {
             "update-drop",
             "update-esp",
             "update-install",
+            "update-look",
         ]
         .contains(&name.as_str());
         assert_eq!(unit.user == "root", root, "{name}");

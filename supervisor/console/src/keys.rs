@@ -10,7 +10,10 @@ pub enum Key {
     PageUp,
     PageDown,
     Redraw,
-    Quit,
+    Enter,
+    Erase,
+    /// One that can be printed.
+    Letter(char),
     /// Any other.
     Other,
     /// Where the cursor is: row and column, from 1. The answer to `ESC [ 6 n`.
@@ -70,10 +73,10 @@ impl Reader {
 fn plain(byte: u8) -> Key {
     match byte {
         b'\t' => Key::Next,
-        b'k' => Key::Up,
-        b'j' => Key::Down,
-        b'q' => Key::Quit,
+        b'\r' | b'\n' => Key::Enter,
+        0x08 | 0x7f => Key::Erase,
         0x0c => Key::Redraw,
+        b' '..=b'~' => Key::Letter(char::from(byte)),
         _ => Key::Other,
     }
 }
@@ -104,16 +107,18 @@ mod tests {
 
     #[test]
     fn keys_and_answers_are_told_apart_however_they_arrive() {
-        let text = b"\t\x1b[A\x1b[24;80Rq\x1b[6~\x1b[[A\x1bx\x0c";
+        let text = b"\t\x1b[A\x1b[24;80Rq\x1b[6~\x1b[[A\x1bx\x0c\r\x7f";
         let expected = [
             Key::Next,
             Key::Up,
             Key::Cursor(24, 80),
-            Key::Quit,
+            Key::Letter('q'),
             Key::PageDown,
             Key::Other,
             Key::Other,
             Key::Redraw,
+            Key::Enter,
+            Key::Erase,
         ];
         assert_eq!(Reader::default().read(text), expected);
         let mut reader = Reader::default();

@@ -9,6 +9,7 @@ pub mod draw;
 pub mod keys;
 pub mod model;
 pub mod paint;
+pub mod question;
 pub mod run;
 pub mod session;
 pub mod terminal;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use atalaya_console::run::{Place, attend, look};
+use atalaya_console::run::{Paths, Place, attend, look};
 use atalaya_console::session::Kind;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
@@ -66,13 +66,17 @@ async fn serve(options: Options) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let (news, receiver) = watch::channel(None);
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(look(options.socket, news));
+    tokio::spawn(look(options.socket.clone(), news));
+    let paths = Paths {
+        socket: options.socket,
+        locks: options.locks,
+    };
     let desks: Vec<_> = options
         .places
         .into_iter()
         .map(|place| {
-            let locks = options.locks.clone();
-            tokio::spawn(attend(place, locks, receiver.clone(), stopped.clone()))
+            let paths = paths.clone();
+            tokio::spawn(attend(place, paths, receiver.clone(), stopped.clone()))
         })
         .collect();
     // Without a parent who listens there is nobody to tell.

@@ -65,6 +65,39 @@ pub struct Update {
     pub stage: String,
     pub busy: bool,
     pub words: String,
+    /// None: no stick with an update is in.
+    pub stick: Option<Offer>,
+}
+
+/// What a stick holds. Without a version it is being looked at still, or was refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Offer {
+    pub version: String,
+    pub mattermost: String,
+    pub postgresql: String,
+    pub refused: Option<Refusal>,
+}
+
+/// Why not, in three sentences.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Refusal {
+    #[serde(alias = "error")]
+    pub what: String,
+    pub data: String,
+    pub next: String,
+}
+
+impl Offer {
+    /// What the overview says of it.
+    pub fn words(&self) -> String {
+        match &self.refused {
+            Some(refusal) => refusal.what.clone(),
+            None if self.version.is_empty() => "is being looked at".to_owned(),
+            None => format!("holds version {}. To install it: press u", self.version),
+        }
+    }
 }
 
 impl Update {

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use atalaya_sys::screen::{self, Lease};
 use ratatui::layout::Rect;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::client;
-use crate::draw::{Page, draw};
+use crate::draw::{Page, draw, draw_question};
 use crate::keys::{Key, Reader};
 use crate::model::View;
 use crate::paint::{ASK, ENTER, LEAVE, Painter};
+use crate::question::{self, Question};
 use crate::session::{Effect, Event, Kind, Session};
 use crate::terminal::Terminal;
 
@@ -78,16 +79,25 @@ pub async fn look(socket: PathBuf, news: watch::Sender<News>) {
     }
 }
 
+/// What all terminals use.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// The supervisor's.
+    pub socket: PathBuf,
+    /// Where it says which terminals it draws on.
+    pub locks: PathBuf,
+}
+
 /// Looks after one terminal until `stop` says so; then it is as it was.
 pub async fn attend(
     place: Place,
-    locks: PathBuf,
+    paths: Paths,
     news: watch::Receiver<News>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
         if let Ok(terminal) = Terminal::open(&place.device) {
-            let mut desk = Desk::new(&place, &locks, terminal, news.clone());
+            let mut desk = Desk::new(&place, &paths, terminal, news.clone());
             // An error means that the terminal is gone; nothing of it is left to give back.
             drop(desk.attend(&mut stop).await);
         }
@@ -103,7 +113,7 @@ pub async fn attend(
 
 struct Desk<'a> {
     place: &'a Place,
-    locks: &'a Path,
+    paths: &'a Paths,
     terminal: Terminal,
     news: watch::Receiver<News>,
     session: Session,
@@ -112,6 +122,10 @@ struct Desk<'a> {
     lease: Option<Lease>,
     page: Page,
     scroll: usize,
+    /// Put instead of a page.
+    question: Option<Question>,
+    /// The supervisor's answer to a yes.
+    begun: Option<oneshot::Receiver<Result<(), String>>>,
     size: (u16, u16),
     /// The picture is older than what is known.
     stale: bool,
@@ -121,13 +135,13 @@ struct Desk<'a> {
 impl<'a> Desk<'a> {
     fn new(
         place: &'a Place,
-        locks: &'a Path,
+        paths: &'a Paths,
         terminal: Terminal,
         news: watch::Receiver<News>,
     ) -> Self {
         Self {
             place,
-            locks,
+            paths,
             terminal,
             news,
             session: Session::new(place.kind),
@@ -136,6 +150,8 @@ impl<'a> Desk<'a> {
             lease: None,
             page: Page::default(),
             scroll: 0,
+            question: None,
+            begun: None,
             size: SIZE,
             stale: false,
             began: Instant::now(),
@@ -160,6 +176,7 @@ impl<'a> Desk<'a> {
                     }
                     self.hear_news().await?;
                 }
+                answer = answered(&mut self.begun) => self.hear_answer(answer),
                 _ = tick.tick() => self.event(Event::Tick).await?,
                 _ = stop.changed() => return self.leave().await,
             }
@@ -176,7 +193,60 @@ impl<'a> Desk<'a> {
             None => Event::Tick,
         };
         self.stale = true;
+        self.forget_what_is_gone();
         self.event(event).await
+    }
+
+    /// A stick that was pulled out or holds something else asks nothing any more.
+    fn forget_what_is_gone(&mut self) {
+        let news = self.news.borrow();
+        let offer = news
+            .as_ref()
+            .and_then(|view| question::offered(&view.answer));
+        let asked = self.question.as_ref().map(|question| &question.offer);
+        if self.begun.is_none() && asked.is_some() && asked != offer {
+            self.question = None;
+        }
+    }
+
+    fn hear_answer(&mut self, answer: Result<(), String>) {
+        self.begun = None;
+        self.stale = true;
+        match answer {
+            Ok(()) => (self.question, self.page) = (None, Page::Overview),
+            Err(why) => {
+                if let Some(question) = &mut self.question {
+                    question.refuse(why);
+                }
+            }
+        }
+    }
+
+    fn answer_question(&mut self, key: Key) {
+        let Some(question) = &mut self.question else {
+            return;
+        };
+        match question.press(key) {
+            question::Step::Stay => {}
+            question::Step::Leave => self.question = None,
+            question::Step::Install => {
+                let (done, begun) = oneshot::channel();
+                let (socket, version) = (self.paths.socket.clone(), question.offer.version.clone());
+                tokio::spawn(async move {
+                    // The terminal may be gone.
+                    drop(done.send(client::install(&socket, &version).await));
+                });
+                self.begun = Some(begun);
+            }
+        }
+    }
+
+    fn put_question(&mut self) {
+        let news = self.news.borrow();
+        let offer = news
+            .as_ref()
+            .and_then(|view| question::offered(&view.answer));
+        self.question = offer.cloned().map(Question::new);
     }
 
     async fn on_key(&mut self, key: Key) -> io::Result<()> {
@@ -185,19 +255,22 @@ impl<'a> Desk<'a> {
                 self.resize(rows, columns);
                 Event::Answered
             }
-            Key::Quit => Event::Quit,
+            Key::Letter('q') if self.question.is_none() => Event::Quit,
             _ => Event::Pressed,
         };
         if self.session.is_drawn() {
             self.stale = true;
             match key {
+                Key::Redraw => self.painter.forget(),
+                _ if self.question.is_some() => self.answer_question(key),
+                Key::Letter('u') => self.put_question(),
                 Key::Next => (self.page, self.scroll) = (self.page.next(), 0),
                 Key::Previous => (self.page, self.scroll) = (self.page.previous(), 0),
                 // On messages up is back in time.
-                Key::Up if self.page == Page::Messages => {
+                Key::Up | Key::Letter('k') if self.page == Page::Messages => {
                     self.scroll = self.scroll.saturating_add(1)
                 }
-                Key::Down if self.page == Page::Messages => {
+                Key::Down | Key::Letter('j') if self.page == Page::Messages => {
                     self.scroll = self.scroll.saturating_sub(1)
                 }
                 Key::PageUp if self.page == Page::Messages => {
@@ -206,12 +279,11 @@ impl<'a> Desk<'a> {
                 Key::PageDown if self.page == Page::Messages => {
                     self.scroll = self.scroll.saturating_sub(10)
                 }
-                Key::Up => self.scroll = self.scroll.saturating_sub(1),
-                Key::Down => self.scroll = self.scroll.saturating_add(1),
+                Key::Up | Key::Letter('k') => self.scroll = self.scroll.saturating_sub(1),
+                Key::Down | Key::Letter('j') => self.scroll = self.scroll.saturating_add(1),
                 Key::PageUp => self.scroll = self.scroll.saturating_sub(10),
                 Key::PageDown => self.scroll = self.scroll.saturating_add(10),
-                Key::Redraw => self.painter.forget(),
-                Key::Quit | Key::Other | Key::Cursor(..) => {}
+                Key::Letter(_) | Key::Enter | Key::Erase | Key::Other | Key::Cursor(..) => {}
             }
             // No list is longer.
             self.scroll = self.scroll.min(1000);
@@ -246,7 +318,7 @@ impl<'a> Desk<'a> {
                 }
                 Effect::Enter => {
                     // Without it lines of others come between; the next repaint mends that.
-                    self.lease = screen::take(self.locks, &self.place.console).ok();
+                    self.lease = screen::take(&self.paths.locks, &self.place.console).ok();
                     self.terminal.queue(ENTER);
                     self.painter = Painter::new(self.area());
                     self.stale = true;
@@ -271,7 +343,11 @@ impl<'a> Desk<'a> {
             let news = self.news.borrow();
             let Some(view) = &*news else { return };
             let can_quit = self.place.kind == Kind::Line;
-            draw(view, self.page, self.scroll, can_quit, self.painter.area())
+            let area = self.painter.area();
+            match &self.question {
+                Some(question) => draw_question(view, question, area),
+                None => draw(view, self.page, self.scroll, can_quit, area),
+            }
         };
         let text = self.painter.paint(picture);
         self.terminal.queue(&text);
@@ -285,6 +361,16 @@ impl<'a> Desk<'a> {
             drop(lease);
         }
         self.terminal.restore()
+    }
+}
+
+/// Waits for ever if nothing was asked.
+async fn answered(begun: &mut Option<oneshot::Receiver<Result<(), String>>>) -> Result<(), String> {
+    match begun {
+        Some(receiver) => receiver
+            .await
+            .unwrap_or_else(|_| Err("The supervisor was not asked.".to_owned())),
+        None => std::future::pending().await,
     }
 }
 

@@ -254,6 +254,56 @@ fn a_serial_line_gets_nothing_before_a_key_and_a_screen_after_it() {
 }
 
 #[test]
+fn a_stick_is_installed_by_whoever_types_the_word_in_front_of_the_machine() {
+    let mut stage = Stage::new("screen", 24, 80, true);
+    stage
+        .person
+        .wait("the picture", |text| text.contains("READY"));
+    stage.person.press(b"uproceed\r");
+    let offer = json!({ "version": "0.2.0", "mattermost": "11.8.0", "postgresql": "17.6" });
+    stage.supervisor.change("update", json!({ "stick": offer }));
+    stage
+        .person
+        .wait("the stick", |text| text.contains("holds version 0.2.0"));
+    stage.person.press(b"u");
+    stage.person.wait("the question", |text| {
+        text.contains("Install version 0.2.0?")
+    });
+    let posts = |stage: &Stage| {
+        let asked = stage.supervisor.asked.lock().unwrap().clone();
+        asked
+            .into_iter()
+            .filter(|line| line.starts_with("POST"))
+            .collect::<Vec<_>>()
+    };
+    // Another word, and a look at something else meanwhile.
+    stage.person.press(b"yes\r");
+    stage.person.press(b"\t");
+    stage
+        .person
+        .wait("the overview", |text| text.contains("holds version 0.2.0"));
+    assert_eq!(posts(&stage), Vec::<String>::new());
+    stage.person.press(b"uquit\x7f\x7f\x7f\x7f");
+    stage.person.press(b"proceed");
+    stage
+        .person
+        .wait("the word", |text| text.contains("proceed_"));
+    stage.person.press(b"\r");
+    let asked = wait("the wish", || posts(&stage).pop());
+    assert_eq!(asked, "POST /v1/update/stick/0.2.0 HTTP/1.0");
+    // This supervisor answers 200, which is no yes: it is told, and pulling the stick out ends it.
+    stage
+        .person
+        .wait("the word anew", |text| text.contains("Enter:  _"));
+    stage.supervisor.change("update", Value::Null);
+    stage
+        .person
+        .wait("the overview", |text| text.contains("READY"));
+    assert_eq!(posts(&stage).len(), 1);
+    stage.terminate();
+}
+
+#[test]
 fn a_dumb_line_is_asked_once_and_left_alone() {
     let mut stage = Stage::new("line", 24, 80, false);
     stage.supervisor.wait_asked();

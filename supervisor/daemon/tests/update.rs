@@ -41,7 +41,7 @@ impl Machine {
             ground.unit(unit, SLEEPER);
         }
         ground.unit("resolved", &format!("{SLEEPER}requires = [\"networkd\"]\n"));
-        for part in ["install", "copy", "esp", "drop"] {
+        for part in ["install", "look", "copy", "esp", "drop"] {
             let directory = ground.path("run/update");
             ground.unit(
                 &format!("update-{part}"),
@@ -544,22 +544,78 @@ fn a_supervisor_that_is_started_anew_goes_on_with_the_trial() {
     atalayad.stop();
 }
 
+/// FAT has room for 11 characters.
 #[test]
-fn a_stick_with_an_update_is_noticed() {
+fn a_stick_is_looked_at_offered_and_installed_by_whoever_was_shown_its_version() {
     let machine = Machine::new();
     let atalayad = machine.boot("a", OLD, "0.1.0", false);
-    machine.wait_for("no stick", |update| update["usb"] == false);
+    machine.wait_at_rest();
+    assert_eq!(machine.update()["stick"], Value::Null);
+    let ask = |version: &str| {
+        let path = format!("/v1/update/stick/{version}");
+        machine.ground.request("POST", &path).unwrap()
+    };
+    assert_eq!(ask("0.2.0").0, 409, "nothing is offered");
+    let stick = machine.ground.path("labels/ATALAYA-UPD");
     fs::create_dir(machine.ground.path("labels")).unwrap();
-    put(&machine.ground.path("labels/ATALAYA-UPDATE"), "");
-    machine.wait_for("the stick", |update| update["usb"] == true);
+    put(&stick, "");
+    machine.wait_for("an offer", |update| update["stick"]["version"] == "0.2.0");
     let said = machine.ground.log("update");
     assert!(
         said.iter()
-            .any(|line| line.ends_with("atalaya update install usb")),
+            .any(|line| line.contains("the stick holds version 0.2.0")),
         "{said:#?}"
     );
-    fs::remove_file(machine.ground.path("labels/ATALAYA-UPDATE")).unwrap();
-    machine.wait_for("no stick", |update| update["usb"] == false);
+    let (status, body) = ask("0.3.0");
+    assert!(
+        status == 409 && body.contains("no stick with version 0.3.0"),
+        "{body}"
+    );
+    // It would restart the machine.
+    put(
+        &machine.ground.path("run/update/fault-copy"),
+        "There is no room.",
+    );
+    let (status, body) = ask("0.2.0");
+    assert_eq!(status, 202, "{body}");
+    let update = machine.wait_for("its end", |update| update["stage"] == "failed");
+    assert_eq!(
+        update["candidate"]["source"], "a stick, at the console",
+        "{update:#}"
+    );
+    machine.wait_for("another offer", |update| {
+        update["stick"]["version"] == "0.2.0"
+    });
+    atalayad.stop();
+}
+
+#[test]
+fn a_stick_that_may_not_be_installed_says_why_and_is_forgotten_when_it_is_pulled_out() {
+    let machine = Machine::new();
+    let atalayad = machine.boot("a", OLD, "0.1.0", false);
+    machine.wait_at_rest();
+    let stick = machine.ground.path("labels/ATALAYA-UPDATE");
+    fs::create_dir(machine.ground.path("labels")).unwrap();
+    put(
+        &machine.ground.path("run/update/fault-look"),
+        "It is not signed by keys that this machine trusts.",
+    );
+    put(&stick, "");
+    let update = machine.wait_for("a refusal", |update| !update["stick"]["refused"].is_null());
+    let what = &update["stick"]["refused"]["what"];
+    assert!(
+        update["usb"] == true && what.as_str().unwrap().contains("not signed"),
+        "{update:#}"
+    );
+    let (status, _) = machine
+        .ground
+        .request("POST", "/v1/update/stick/0.2.0")
+        .unwrap();
+    assert_eq!(status, 409);
+    fs::remove_file(&stick).unwrap();
+    machine.wait_for("no stick", |update| {
+        update["usb"] == false && update["stick"].is_null()
+    });
     atalayad.stop();
 }
 

@@ -18,6 +18,19 @@ pub struct Label {
     pub on_fat: [&'static str; 2],
 }
 
+/// A medium with an update on it.
+pub const UPDATE: Label = Label {
+    whole: "ATALAYA-UPDATE",
+    on_fat: ["ATALAYA-UPD", "ATALAYAUPDA"],
+};
+
+impl Label {
+    /// Everything that it may be called.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.whole).chain(self.on_fat)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileSystem {
     Vfat,

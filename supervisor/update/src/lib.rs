@@ -5,4 +5,5 @@ pub mod drop;
 pub mod esp;
 pub mod exchange;
 pub mod install;
+pub mod look;
 pub mod tree;

@@ -1,13 +1,17 @@
 //! Pictures: what a terminal of any size shows of an answer. Pure. Works without colour: every state has its word.
 
 mod big;
+mod question;
 
 use atalaya_core::words::{duration, harmless, size};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 
+pub use question::draw as draw_question;
+
 use crate::model::{Unit, View};
+use crate::question::offered;
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +72,7 @@ pub fn draw(view: &View, page: Page, scroll: usize, can_quit: bool, area: Rect) 
         Page::Services => services(view, scroll, body, &mut buffer),
         Page::Messages => messages(view, scroll, body, &mut buffer),
     }
-    key_line(page, can_quit, keys, &mut buffer);
+    key_line(view, page, can_quit, keys, &mut buffer);
     buffer
 }
 
@@ -111,14 +115,21 @@ fn clock(time: &str) -> String {
     time.get(..19).unwrap_or(time).replace('T', " ")
 }
 
-fn key_line(page: Page, can_quit: bool, area: Rect, buffer: &mut Buffer) {
+fn key_line(view: &View, page: Page, can_quit: bool, area: Rect, buffer: &mut Buffer) {
     buffer.set_style(area, reversed());
     let scroll = match page {
         Page::Overview => "",
         Page::Services | Page::Messages => "   Up/Down scroll",
     };
     let quit = if can_quit { "   q plain lines" } else { "" };
-    let line = format!(" Tab {}{scroll}   Ctrl-L redraw{quit}", page.next().title());
+    let stick = match offered(&view.answer) {
+        Some(_) => "   u update from the stick",
+        None => "",
+    };
+    let line = format!(
+        " Tab {}{scroll}{stick}   Ctrl-L redraw{quit}",
+        page.next().title()
+    );
     text(buffer, area, 0, &line, reversed());
 }
 
@@ -194,6 +205,16 @@ fn overview(view: &View, area: Rect, buffer: &mut Buffer) {
     if let Some(update) = answer.update.as_ref().filter(|update| update.is_news()) {
         row(
             &format!("Update       {}", update.words),
+            Style::new().fg(Color::Yellow),
+        );
+    }
+    if let Some(stick) = answer
+        .update
+        .as_ref()
+        .and_then(|update| update.stick.as_ref())
+    {
+        row(
+            &format!("Stick        {}", stick.words()),
             Style::new().fg(Color::Yellow),
         );
     }

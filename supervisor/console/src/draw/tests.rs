@@ -113,10 +113,80 @@ fn an_update_is_shown_while_it_goes_on_and_when_it_was_taken_back() {
             stage: stage.into(),
             busy,
             words: "a version is being written".into(),
+            stick: None,
         });
         let text = shown(&view, Page::Overview, 0).join("\n");
         let line = "Update       a version is being written";
         assert_eq!(text.contains(line), is_shown, "{stage}:\n{text}");
+    }
+}
+
+fn with_stick(stick: crate::model::Offer) -> View {
+    let mut view = view(15, 3);
+    view.answer.update = Some(crate::model::Update {
+        stick: Some(stick),
+        ..crate::model::Update::default()
+    });
+    view
+}
+
+fn offer() -> crate::model::Offer {
+    crate::model::Offer {
+        version: "0.2.0".into(),
+        mattermost: "11.8.0".into(),
+        postgresql: "17.6".into(),
+        refused: None,
+    }
+}
+
+#[test]
+fn a_stick_is_shown_with_the_key_that_asks_about_it() {
+    let text = shown(&with_stick(offer()), Page::Overview, 0).join("\n");
+    assert!(
+        text.contains("Stick        holds version 0.2.0. To install it: press u"),
+        "{text}"
+    );
+    assert!(text.contains("u update from the stick"), "{text}");
+    let refused = crate::model::Offer {
+        refused: Some(crate::model::Refusal {
+            what: "It is signed by nobody.".into(),
+            ..crate::model::Refusal::default()
+        }),
+        ..crate::model::Offer::default()
+    };
+    let text = shown(&with_stick(refused), Page::Overview, 0).join("\n");
+    assert!(
+        text.contains("Stick        It is signed by nobody."),
+        "{text}"
+    );
+    assert!(!text.contains("u update"), "{text}");
+}
+
+#[test]
+fn the_question_says_what_is_there_what_happens_and_how_to_say_yes() {
+    let view = with_stick(offer());
+    let mut question = crate::question::Question::new(offer());
+    question.typed = "proc".into();
+    let picture = |question: &crate::question::Question| {
+        rows(&draw_question(&view, question, Rect::new(0, 0, 80, 24))).join("\n")
+    };
+    let text = picture(&question);
+    for wanted in [
+        "Install version 0.2.0?",
+        "This machine   0.1.0-standin",
+        "0.2.0, with Mattermost 11.8.0 and PostgreSQL 17.6",
+        "kept out for some minutes",
+        "with all data.",
+        "type proceed and press Enter:  proc_",
+        "Tab back, install nothing",
+    ] {
+        assert!(text.contains(wanted), "{wanted}:\n{text}");
+    }
+    question
+        .refuse("No stick with version 0.2.0 is offered. Nothing was changed. Look again.".into());
+    assert!(picture(&question).contains("Nothing was changed."));
+    for (width, height) in [(0, 0), (1, 1), (20, 3), (40, 10), (300, 100)] {
+        draw_question(&view, &question, Rect::new(0, 0, width, height));
     }
 }
 

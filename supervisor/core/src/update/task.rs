@@ -1,4 +1,4 @@
-//! What the supervisor asks of the one-shot units of an update (`atalaya-update install|copy|esp|drop`), and what they answer. A request stands
+//! What the supervisor asks of the one-shot units of an update (`atalaya-update install|look|copy|esp|drop`), and what they answer. A request stands
 //! in /run/atalaya/update/NAME.request.json before the unit is started; the unit leaves NAME/result.json before it ends, in its runtime
 //! directory, because it may have a user of its own. `install` also keeps install/progress.json up to date. None of them writes the record.
 
@@ -11,7 +11,7 @@ use super::record::{Image, Slot};
 /// Where requests, results and progress lie.
 pub const DIRECTORY: &str = "/run/atalaya/update";
 
-/// The [`Numbered`] request of `install`, `copy`, `esp` or `drop`. Root's alone: a unit with another user is given it as a credential.
+/// The [`Numbered`] request of `install`, `look`, `copy`, `esp` or `drop`. Root's alone: a unit with another user is given it as a credential.
 pub fn request_file(name: &str) -> PathBuf {
     PathBuf::from(DIRECTORY).join(format!("{name}.request.json"))
 }
@@ -116,6 +116,20 @@ pub struct Staged {
     pub mattermost: String,
     pub postgresql: String,
     pub progress: Progress,
+}
+
+/// `look`: what the bundle on a stick is, and whether it may be installed; writes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    pub rules: Rules,
+}
+
+/// A bundle whose signatures and rules are fine. Its content was not read yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    pub version: String,
+    pub mattermost: String,
+    pub postgresql: String,
 }
 
 /// What an administrator has said beyond "update", to be kept for as long as the update goes on.

@@ -1,4 +1,4 @@
-//! The control socket: HTTP/1.1 and JSON. Root may all; the console screen's user may look. It reads requests ([`parse_request`]) and
+//! The control socket: HTTP/1.1 and JSON. Root may all; the console screen's user may look, and begin the update of a stick that is offered. It reads requests ([`parse_request`]) and
 //! writes answers; the owner of state decides.
 
 mod logs;
@@ -31,6 +31,9 @@ use crate::supervisor::{Answer, Message, Request};
 /// The longest body of a request, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
 
+/// Followed by the version that a stick offers.
+const STICK: &str = "/v1/update/stick/";
+
 /// Who asks, as the kernel says.
 #[derive(Clone, Copy, Debug)]
 struct Peer(Option<u32>);
@@ -47,7 +50,7 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     }
 }
 
-/// The user of the screens on the consoles: may look and change nothing.
+/// The user of the screens on the consoles: may look, and say yes to what a stick offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Viewer {
     pub uid: u32,
@@ -133,7 +136,7 @@ async fn answer(
 ) -> Response {
     let (head, body) = request.into_parts();
     // The socket's mode already keeps all others out; the credentials hold even if a descriptor was passed on.
-    if let Err(refusal) = admit(peer.0, api.viewer, head.method.as_str()) {
+    if let Err(refusal) = admit(peer.0, api.viewer, head.method.as_str(), head.uri.path()) {
         return respond(refusal);
     }
     if update::is_bundle(&head) {
@@ -159,15 +162,17 @@ async fn answer(
     }
 }
 
-/// Root may all, the viewer may look.
-fn admit(uid: Option<u32>, viewer: Option<Viewer>, method: &str) -> Result<(), Answer> {
+/// Root may all. The viewer speaks for whoever stands at the machine: it may look, and begin an update that this machine itself has verified
+/// and offered.
+fn admit(uid: Option<u32>, viewer: Option<Viewer>, method: &str, path: &str) -> Result<(), Answer> {
     let viewer = viewer.map(|viewer| viewer.uid);
+    let is_harmless = method == "GET" || (method == "POST" && path.starts_with(STICK));
     match uid {
         Some(0) => Ok(()),
-        Some(uid) if Some(uid) == viewer && method == "GET" => Ok(()),
+        Some(uid) if Some(uid) == viewer && is_harmless => Ok(()),
         Some(uid) if Some(uid) == viewer => Err(Answer::refusal(
             403,
-            "this user may look and change nothing",
+            "this user may look and change nothing else",
             "Nothing was changed.",
             "Use an administrator's access.",
         )),
@@ -244,24 +249,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn root_may_all_the_viewer_may_look_and_nobody_else_may_anything() {
+    fn root_may_all_the_viewer_may_look_and_take_a_stick_and_nobody_else_may_anything() {
         let viewer = Some(Viewer { uid: 207, gid: 207 });
-        for (uid, method, status) in [
-            (Some(0), "GET", None),
-            (Some(0), "POST", None),
-            (Some(207), "GET", None),
-            (Some(207), "POST", Some(403)),
-            (Some(207), "HEAD", Some(403)),
-            (Some(206), "GET", Some(403)),
-            (None, "GET", Some(403)),
+        let stick = "/v1/update/stick/0.2.0";
+        for (uid, method, path, status) in [
+            (Some(0), "GET", "/v1/status", None),
+            (Some(0), "POST", "/v1/update", None),
+            (Some(207), "GET", "/v1/status", None),
+            (Some(207), "POST", stick, None),
+            (Some(207), "DELETE", stick, Some(403)),
+            (Some(207), "POST", "/v1/update", Some(403)),
+            (Some(207), "POST", "/v1/update/rollback", Some(403)),
+            (Some(207), "POST", "/v1/poweroff", Some(403)),
+            (Some(207), "HEAD", "/v1/status", Some(403)),
+            (Some(206), "GET", "/v1/status", Some(403)),
+            (Some(206), "POST", stick, Some(403)),
+            (None, "GET", "/v1/status", Some(403)),
         ] {
-            let refused = admit(uid, viewer, method).err();
+            let refused = admit(uid, viewer, method, path).err();
             assert_eq!(
                 refused.map(|answer| answer.status),
                 status,
-                "{uid:?} {method}"
+                "{uid:?} {method} {path}"
             );
         }
-        assert!(admit(Some(207), None, "GET").is_err());
+        assert!(admit(Some(207), None, "GET", "/v1/status").is_err());
     }
 }

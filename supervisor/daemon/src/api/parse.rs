@@ -100,6 +100,7 @@ pub fn parse_request(method: &str, path_and_query: &str, body: &[u8]) -> Result<
         ["v1", "update"] if method == "DELETE" => Ok(Call::Owner(Request::CancelUpdate)),
         ["v1", "update"] => get(Request::Update),
         ["v1", "update", "history"] => get(Request::UpdateHistory),
+        ["v1", "update", "stick", version] => post(Request::InstallStick(shown_version(version)?)),
         ["v1", "update", "rollback"] => post(Request::RollBack),
         ["v1", "reload"] => post(Request::ReloadUnits),
         ["v1", "supervisor", "reload"] => post(Request::ReloadUnits),
@@ -149,6 +150,20 @@ fn unit_name(part: &str) -> Result<String, Answer> {
     }
 }
 
+/// As a semantic version is written.
+fn shown_version(part: &str) -> Result<String, Answer> {
+    let is_version = !part.is_empty()
+        && part.len() <= NAME_LIMIT
+        && part
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-.+".contains(&byte));
+    if is_version {
+        Ok(part.to_owned())
+    } else {
+        Err(refuse(400, "that is no version"))
+    }
+}
+
 fn refuse(status: u16, error: &str) -> Answer {
     Answer::refusal(
         status,
@@ -183,6 +198,10 @@ mod tests {
         assert_eq!(owner("DELETE", "/v1/update"), Request::CancelUpdate);
         assert_eq!(owner("GET", "/v1/update/history"), Request::UpdateHistory);
         assert_eq!(owner("POST", "/v1/update/rollback"), Request::RollBack);
+        assert_eq!(
+            owner("POST", "/v1/update/stick/0.2.0-standin"),
+            Request::InstallStick("0.2.0-standin".into())
+        );
         let body = br#"{"source":{"usb":"ATALAYA-UPDATE"}}"#;
         assert!(matches!(
             parse_request("POST", "/v1/update", body),
@@ -219,6 +238,10 @@ mod tests {
             ("GET", "/v1/units/a%2Fb", b"", 404),
             ("GET", "/v1/units/", b"", 404),
             ("GET", "/v2/status", b"", 404),
+            ("GET", "/v1/update/stick/0.2.0", b"", 405),
+            ("POST", "/v1/update/stick/", b"", 400),
+            ("POST", "/v1/update/stick/a%20b", b"", 400),
+            ("POST", "/v1/update/stick/0.2.0", b"{}", 400),
             ("GET", "", b"", 400),
             ("GET", "\u{1b}[2J", b"", 400),
             ("GET", "/v1/status", b"{}", 400),

@@ -39,6 +39,8 @@ pub enum Request {
     UpdateHistory,
     /// Another version is to be installed.
     Install(Wish),
+    /// What a stick offers, by somebody who was shown this version.
+    InstallStick(String),
     CancelUpdate,
     /// Back to the version before this one.
     RollBack,
@@ -97,6 +99,7 @@ impl Supervisor {
             Request::Update => Answer::ok(self.update_view()),
             Request::UpdateHistory => Answer::ok(self.update_history()),
             Request::Install(wish) => self.install(wish),
+            Request::InstallStick(version) => self.install_stick(&version),
             Request::CancelUpdate => self.cancel_update(),
             Request::RollBack => self.roll_back(),
             Request::Maintenance => Answer::ok(self.maintenance()),

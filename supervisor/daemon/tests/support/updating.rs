@@ -6,8 +6,8 @@ use std::path::Path;
 
 use atalaya_core::update::record::Image;
 use atalaya_core::update::task::{
-    Copied, Copy, Dropped, Esp, EspReport, FoundEntry, Install, Numbered, Outcome, Progress,
-    Refusal, Source, Staged, Step,
+    Copied, Copy, Dropped, Esp, EspReport, FoundEntry, Install, Look, Looked, Numbered, Outcome,
+    Progress, Refusal, Source, Staged, Step,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +34,16 @@ pub fn play(rest: &str) {
     }
     match name {
         "install" => install(directory),
+        "look" => {
+            let asked: Look = request(directory, name);
+            assert!(!asked.rules.allow_downgrade && !asked.rules.allow_quarantined);
+            let looked = Looked {
+                version: "0.2.0".to_owned(),
+                mattermost: "11.8.0".to_owned(),
+                postgresql: "17.6".to_owned(),
+            };
+            leave(directory, name, &Outcome::Done(looked));
+        }
         "copy" => {
             let copy: Copy = request(directory, name);
             println!(

@@ -217,7 +217,7 @@ fn keep_files<S: Source>(
     Ok(root)
 }
 
-fn read_trust(path: &Path) -> Result<TrustFile, Failure> {
+pub(crate) fn read_trust(path: &Path) -> Result<TrustFile, Failure> {
     let unusable =
         |error: &dyn std::fmt::Display| Failure::Trust(format!("{}: {error}", path.display()));
     let text = fs::read(path).map_err(|error| unusable(&error))?;

@@ -3,6 +3,9 @@
 use atalaya_bundle::sample::{self, Ceremony};
 use atalaya_core::update::task::Rules;
 
+use atalaya_update::install::{Meter, source};
+use atalaya_update::look::look;
+
 use crate::ground::{Ground, NEW, file, refused, rules};
 
 fn with(change: impl FnOnce(&mut Rules)) -> Rules {
@@ -150,4 +153,30 @@ fn keys_that_were_accepted_count_beside_the_image_s() {
     ground.lay("update/keysets.json", &newer.sets.to_json().unwrap());
     let bundle = ground.bundle(&sample::root(100, "new"));
     assert_eq!(refused(ground.install(&bundle)).code, "old_keys");
+}
+
+/// What the console offers is judged as an installation would judge it.
+#[test]
+fn a_look_at_a_stick_says_what_an_installation_would_say() {
+    let ground = Ground::new(&sample::root(64, "running"), "salt");
+    let good = ground.bundle(&sample::root(100, "new"));
+    let kept = ground.machine().kept;
+    let look_at = |bundle: &[u8], rules: &Rules| {
+        let path = ground.lay("stick.bundle", bundle);
+        let source = source::open(&file(&path), &ground.path("medium"), &Meter::default());
+        look(source.unwrap(), rules, &kept, &ground.path("trust.json"))
+    };
+    let looked = look_at(&good, &rules()).unwrap();
+    assert_eq!(looked.version, NEW);
+    let mut changed = good.clone();
+    changed[600] ^= 1;
+    let newer = with(|rules| rules.running.version = "0.3.0".to_owned());
+    for (bundle, rules, code) in [
+        (&changed, rules(), "signatures"),
+        (&good, newer, "downgrade"),
+        (&good[..1000].to_vec(), rules(), "truncated"),
+    ] {
+        let refusal = look_at(bundle, &rules).unwrap_err().told(false);
+        assert_eq!(refusal.code, code, "{refusal:?}");
+    }
 }

@@ -10,7 +10,7 @@ use atalaya_core::update::machine::{self, Effect, Phase};
 use atalaya_core::update::record::Record;
 
 use super::super::Supervisor;
-use super::{Course, KeptRun, look, now_s, run_file};
+use super::{Course, KeptRun, look, now_s, run_file, stick};
 use crate::maintenance::{self, Maintenance};
 use crate::release::Release;
 use crate::update::boot::{self, Places};
@@ -110,7 +110,7 @@ impl Supervisor {
             stall: look::Stall::default(),
             tidied_ms: 0,
             released_ms: None,
-            has_stick: false,
+            stick: stick::Stick::default(),
         });
         // Users must not come in for a moment on the word of the units alone.
         let admits = |effect: &Effect| matches!(effect, Effect::Admit { open: false, .. });

@@ -1,6 +1,6 @@
 //! The effects of an update. Each is carried out when those before it are; what takes long is a unit's work or a thread's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use atalaya_core::link::Action;
 use atalaya_core::machine::State;
@@ -8,7 +8,7 @@ use atalaya_core::system::Input;
 use atalaya_core::update::assess::Mode;
 use atalaya_core::update::machine::{self, Effect, Event, Notice, Phase, Work};
 use atalaya_core::update::record::{Reason, Record};
-use atalaya_core::update::task::{self, Outcome, Refusal, Rules, Source};
+use atalaya_core::update::task::{self, Asked, Outcome, Refusal, Rules, Source};
 use atalaya_sys::durable;
 
 use super::super::{Message, Supervisor};
@@ -19,6 +19,7 @@ use crate::release::Release;
 use crate::update::exchange;
 
 pub(super) const INSTALL: &str = "update-install";
+pub(super) const LOOK: &str = "update-look";
 pub(super) const COPY: &str = "update-copy";
 pub(super) const ESP: &str = "update-esp";
 pub(super) const DROP: &str = "update-drop";
@@ -210,12 +211,7 @@ impl Supervisor {
         course.awaited.remove(name);
         course.preparing.insert(name);
         let (record, release) = (course.record.clone(), self.release.clone());
-        let schema = self.options.data.as_ref().map(|data| {
-            data.join(format!(
-                "gen/{}/release/mattermost.json",
-                record.good.generation
-            ))
-        });
+        let schema = self.schema_file(record.good.generation);
         let outbox = self.outbox.clone();
         // The schema stands on the disk, which may not answer.
         tokio::task::spawn_blocking(move || {
@@ -226,6 +222,12 @@ impl Supervisor {
             };
             drop(outbox.send(Message::Update(News::Prepared(name, asked))));
         });
+    }
+
+    /// Where the schema of that generation's database is kept.
+    pub(super) fn schema_file(&self, generation: u32) -> Option<PathBuf> {
+        let data = self.options.data.as_ref()?;
+        Some(data.join(format!("gen/{generation}/release/mattermost.json")))
     }
 
     /// Its request is there.
@@ -297,23 +299,7 @@ fn ask(
             slot,
             asked,
         } => {
-            let of_machine = Rules {
-                running: record.good.image.clone(),
-                product: "atalaya".to_owned(),
-                kind: release.mattermost.kind.clone(),
-                architecture: std::env::consts::ARCH.to_owned(),
-                schema,
-                postgresql: release.postgresql.clone(),
-                epoch_floor: 0,
-                key_set: 0,
-                quarantine: Vec::new(),
-                allow_downgrade: false,
-                allow_quarantined: false,
-                // The appliance has no other than its own.
-                external_database: false,
-                external_backup: None,
-            };
-            let rules = machine::rules(record, &asked, of_machine);
+            let rules = rules_of(record, release, schema, &asked);
             exchange::ask(
                 update,
                 "install",
@@ -331,8 +317,34 @@ fn ask(
     }
 }
 
+/// What a bundle is judged by.
+pub(super) fn rules_of(
+    record: &Record,
+    release: &Release,
+    schema: Option<u64>,
+    asked: &Asked,
+) -> Rules {
+    let of_machine = Rules {
+        running: record.good.image.clone(),
+        product: "atalaya".to_owned(),
+        kind: release.mattermost.kind.clone(),
+        architecture: std::env::consts::ARCH.to_owned(),
+        schema,
+        postgresql: release.postgresql.clone(),
+        epoch_floor: 0,
+        key_set: 0,
+        quarantine: Vec::new(),
+        allow_downgrade: false,
+        allow_quarantined: false,
+        // The appliance has no other than its own.
+        external_database: false,
+        external_backup: None,
+    };
+    machine::rules(record, asked, of_machine)
+}
+
 /// Of the database as the last complete start left it.
-fn read_schema(path: &Path) -> Option<u64> {
+pub(super) fn read_schema(path: &Path) -> Option<u64> {
     let text = std::fs::read(path).ok()?;
     let record: atalaya_core::release::Record = serde_json::from_slice(&text).ok()?;
     Some(record.schema)

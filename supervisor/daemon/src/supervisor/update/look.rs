@@ -25,8 +25,6 @@ const TIDY_EVERY_MS: u64 = 3_600_000;
 const STALLED_MS: u64 = 15 * 60 * 1000;
 /// How long the network may take to give the machine its addresses, in milliseconds.
 const ADDRESS_MS: u64 = 30_000;
-/// The label of a file system with an update on it.
-const STICK: &str = "ATALAYA-UPDATE";
 /// Who works while a migration goes on.
 const MIGRATING: [&str; 4] = ["postgres", "mattermost", "initdb", "first-administrator"];
 
@@ -96,7 +94,7 @@ impl Supervisor {
         }
     }
 
-    fn has_ended(&self, name: &str, before: u32) -> bool {
+    pub(super) fn has_ended(&self, name: &str, before: u32) -> bool {
         let Some((_, machine)) = self.system.unit(name) else {
             return true;
         };
@@ -194,21 +192,6 @@ impl Supervisor {
             ) => error.to_owned(),
             None => "there is no such unit in this image".to_owned(),
         }
-    }
-
-    /// Somebody has put it in: what to do with it is said where he stands.
-    fn look_for_stick(&mut self) {
-        let is_in = self.options.labels.join(STICK).exists();
-        let Some(course) = &mut self.updates.course else {
-            return;
-        };
-        if std::mem::replace(&mut course.has_stick, is_in) || !is_in {
-            return;
-        }
-        self.say(
-            "update",
-            "a stick with an update is in. To look at it and install it: atalaya update install usb",
-        );
     }
 
     /// After a trial: the network may have given the machine another address than the one that its units were told.

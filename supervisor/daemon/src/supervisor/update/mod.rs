@@ -16,6 +16,7 @@ mod look;
 mod probing;
 mod request;
 mod services;
+mod stick;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -90,8 +91,7 @@ struct Course {
     tidied_ms: u64,
     /// When the network was let go after the trial, until the machine's addresses were compared with those from before.
     released_ms: Option<u64>,
-    /// A stick with an update is in.
-    has_stick: bool,
+    stick: stick::Stick,
 }
 
 /// What a thread has to tell.
@@ -130,6 +130,7 @@ impl Supervisor {
                 course.next = None;
                 course.events.push_front(Event::Unrecorded(error));
             }
+            News::Prepared(carry_out::LOOK, prepared) => self.on_prepared_look(prepared),
             News::Prepared(name, prepared) => self.on_prepared_work(name, prepared),
             News::Happened(event) => course.events.push_back(event),
             News::Other(other, event) => {

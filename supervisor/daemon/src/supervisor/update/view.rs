@@ -45,7 +45,8 @@ impl Supervisor {
             "epoch_floor": record.epoch_floor,
             "key_set": record.key_set,
             "last": record.history.last().map(past),
-            "usb": course.has_stick,
+            "usb": course.stick.is_in(),
+            "stick": course.stick.shown(),
             "alarms": self.updates.alarms,
         })
     }
@@ -59,6 +60,7 @@ impl Supervisor {
             "stage": course.record.stage,
             "busy": is_busy(course),
             "words": self.update_words(course),
+            "stick": course.stick.shown(),
             "last": course.record.history.last().map(past),
         })
     }

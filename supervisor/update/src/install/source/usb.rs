@@ -7,15 +7,10 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use atalaya_sys::medium::{self, Label};
+use atalaya_sys::medium::{self, UPDATE};
 use atalaya_sys::mounts;
 use nix::fcntl::OFlag;
 
-/// How such a medium is called.
-pub const LABEL: Label = Label {
-    whole: "ATALAYA-UPDATE",
-    on_fat: ["ATALAYA-UPD", "ATALAYAUPDA"],
-};
 /// A bundle's file name ends so.
 const EXTENSION: &str = "bundle";
 
@@ -25,8 +20,8 @@ const EXTENSION: &str = "bundle";
 /// There is no medium, it cannot be mounted, or there is not exactly one bundle on it.
 pub(super) fn open(target: &Path) -> io::Result<File> {
     let (classes, devices) = (Path::new("/sys/class/block"), Path::new("/dev"));
-    let (device, kind) = medium::find(classes, devices, &LABEL).ok_or_else(|| {
-        let text = format!("no medium is labelled {}", LABEL.whole);
+    let (device, kind) = medium::find(classes, devices, &UPDATE).ok_or_else(|| {
+        let text = format!("no medium is labelled {}", UPDATE.whole);
         io::Error::new(io::ErrorKind::NotFound, text)
     })?;
     fs::create_dir_all(target)?;
