@@ -78,16 +78,26 @@ impl Agent {
 
     /// Runs a program and waits for its end, whatever its exit status.
     pub fn exec(&self, argv: &[&str]) -> Result<Output, VmError> {
-        self.exec_with_input(argv, b"")
+        self.exec_call(argv, b"", CALL_LIMIT)
     }
 
     /// The same, with input.
     pub fn exec_with_input(&self, argv: &[&str], input: &[u8]) -> Result<Output, VmError> {
+        self.exec_call(argv, input, CALL_LIMIT)
+    }
+
+    /// The same, for a machine that may be going down and answer no more.
+    pub fn exec_within(&self, argv: &[&str], limit: Duration) -> Result<Output, VmError> {
+        self.exec_call(argv, b"", limit)
+    }
+
+    fn exec_call(&self, argv: &[&str], input: &[u8], limit: Duration) -> Result<Output, VmError> {
         let argv = argv.iter().map(|&word| word.to_owned()).collect();
-        match self.call(Call::Exec {
+        let call = Call::Exec {
             argv,
             stdin: BASE64.encode(input),
-        })? {
+        };
+        match self.call_within(call, limit)? {
             Answer::Output {
                 code,
                 stdout,
