@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
@@ -25,6 +25,9 @@ struct Shared {
     /// Answers end after so many bytes; 0: they do not.
     limit: AtomicU64,
     sent: AtomicU64,
+    /// No more than so many bytes are sent in all.
+    held_after: Mutex<u64>,
+    more: Condvar,
     over: AtomicBool,
     /// The `Range` of each request.
     asked: Mutex<Vec<Option<String>>>,
@@ -40,6 +43,8 @@ impl Download {
             file: file.to_owned(),
             limit: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            held_after: Mutex::new(u64::MAX),
+            more: Condvar::new(),
             over: AtomicBool::new(false),
             asked: Mutex::default(),
         });
@@ -73,6 +78,13 @@ impl Download {
         self.shared.limit.store(bytes, Ordering::Relaxed);
     }
 
+    /// When about so many bytes were sent in all, whoever asks has to wait; [`u64::MAX`]: nobody has.
+    pub fn hold_after(&self, bytes: u64) {
+        let held = self.shared.held_after.lock();
+        *held.unwrap_or_else(PoisonError::into_inner) = bytes;
+        self.shared.more.notify_all();
+    }
+
     /// Bytes of the file that were sent.
     #[must_use]
     pub fn sent(&self) -> u64 {
@@ -90,11 +102,23 @@ impl Download {
 impl Drop for Download {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
+        self.hold_after(u64::MAX);
         // The accepting thread looks at the flag when somebody comes.
         TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok();
         if let Some(server) = self.server.take() {
             server.join().ok();
         }
+    }
+}
+
+impl Shared {
+    fn wait_for_leave(&self) {
+        let held = self
+            .held_after
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_held = |held: &mut u64| self.sent.load(Ordering::Relaxed) >= *held;
+        drop(self.more.wait_while(held, is_held));
     }
 }
 
@@ -160,6 +184,7 @@ fn answer(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         if count == 0 {
             return Ok(());
         }
+        shared.wait_for_leave();
         stream.write_all(&piece[..count])?;
         shared.sent.fetch_add(count as u64, Ordering::Relaxed);
     }
@@ -205,5 +230,14 @@ mod tests {
         let (head, body) = get(server.port, "Range: bytes=5-\r\n");
         assert!(head.contains("Content-Length: 5") && body == b"567");
         assert_eq!((server.sent(), server.asked().len()), (16, 4));
+        server.hold_after(16);
+        let port = server.port;
+        let held = thread::spawn(move || get(port, "Range: bytes=5-\r\n"));
+        while server.asked().len() < 5 {
+            thread::yield_now();
+        }
+        assert_eq!(server.sent(), 16, "who asks now has to wait");
+        server.hold_after(u64::MAX);
+        assert_eq!(held.join().unwrap().1, b"567");
     }
 }

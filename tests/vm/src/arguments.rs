@@ -61,6 +61,7 @@ impl Machine {
             list.add(["-device", "VGA,romfile="]);
         }
         self.add_disks(&mut list);
+        self.add_stick(&mut list);
         self.add_network(&mut list, place);
         self.add_ports(&mut list, place);
         self.add_strings(&mut list);
@@ -99,6 +100,15 @@ impl Machine {
                 "-device",
                 &format!("virtio-blk-pci,drive=disk{number}{boot}"),
             ]);
+        }
+    }
+
+    /// The port, and what is going to be plugged into it.
+    fn add_stick(&self, list: &mut Arguments) {
+        if let Some(path) = &self.stick {
+            let head = "if=none,id=stick,format=raw,readonly=on,file=";
+            list.option("-drive", head, path, "");
+            list.add(["-device", "qemu-xhci,id=usb"]);
         }
     }
 

@@ -35,6 +35,7 @@ pub struct Machine {
     pub(crate) variables: Option<PathBuf>,
     pub(crate) console: Option<PathBuf>,
     pub(crate) capture: Option<PathBuf>,
+    pub(crate) stick: Option<PathBuf>,
 }
 
 impl Machine {
@@ -60,6 +61,7 @@ impl Machine {
             variables: None,
             console: None,
             capture: None,
+            stick: None,
         }
     }
 
@@ -187,6 +189,13 @@ impl Machine {
     #[must_use]
     pub fn capture(mut self, path: impl Into<PathBuf>) -> Machine {
         self.capture = Some(path.into());
+        self
+    }
+
+    /// A USB stick with the content of this raw file, which [`Vm::plug_in`] puts in.
+    #[must_use]
+    pub fn stick(mut self, path: impl Into<PathBuf>) -> Machine {
+        self.stick = Some(path.into());
         self
     }
 

@@ -211,6 +211,20 @@ impl Vm {
             .map(drop)
     }
 
+    /// Puts in the stick of [`Machine::stick`].
+    pub fn plug_in(&self) -> Result<(), VmError> {
+        let stick =
+            json!({"driver": "usb-storage", "bus": "usb.0", "drive": "stick", "id": "plugged"});
+        self.qmp.execute("device_add", stick).map(drop)
+    }
+
+    /// Pulls it out for good.
+    pub fn pull_out(&self) -> Result<(), VmError> {
+        self.qmp
+            .execute("device_del", json!({"id": "plugged"}))
+            .map(drop)
+    }
+
     /// Writes what the screen shows to a PNG file. The machine needs [`Machine::display`].
     pub fn screenshot(&self, path: &Path) -> Result<(), VmError> {
         self.qmp

@@ -6,6 +6,7 @@ mod anew;
 mod causes;
 mod cuts;
 mod forward;
+mod ways;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,10 +59,13 @@ pub struct Marks {
 
 fn main() -> ExitCode {
     let step = |name, run: fn(&mut Update) -> anyhow::Result<()>| Step { name, run };
-    let steps = [step(
-        "one_command_moves_everything_forward_and_a_rollback_back",
-        forward::one_command_moves_everything_forward_and_a_rollback_back,
-    )];
+    let steps = [
+        step(
+            "one_command_moves_everything_forward_and_a_rollback_back",
+            forward::one_command_moves_everything_forward_and_a_rollback_back,
+        ),
+        step("ways_in_and_what_may_come_between", ways::ways),
+    ];
     let mut aside = vec![
         step(
             "after_a_power_cut_the_page_is_served_and_the_post_is_there",

@@ -5,7 +5,7 @@
 //! themselves: whoever is allowed too much is seen.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::Path;
@@ -34,6 +34,7 @@ pub fn act(words: &[String]) -> anyhow::Result<String> {
         ["freeze", unit] => freeze(unit),
         ["stab", pid] => stab(pid.parse()?),
         ["examine", disk] => Ok(serde_json::to_string(&examine(disk)?)?),
+        ["take", device, bytes, path] => take(Path::new(device), bytes.parse()?, Path::new(path)),
         ["lay", path, text] => lay(Path::new(path), text),
         ["write", path, text] => {
             // Into a file of the kernel: it must exist, and one write is one order.
@@ -153,6 +154,16 @@ fn stab(pid: i32) -> anyhow::Result<String> {
     memory
         .write_all_at(&[0x0f, 0x0b], counter) // ud2
         .context("failed to write to its memory")?;
+    Ok(String::new())
+}
+
+/// Copies so many bytes from the beginning of a disk into a file: a large one reaches the machine sooner as a disk.
+fn take(device: &Path, bytes: u64, path: &Path) -> anyhow::Result<String> {
+    let mut device = fs::File::open(device)
+        .context("failed to open the disk")?
+        .take(bytes);
+    let mut file = fs::File::create(path).context("failed to make the file")?;
+    std::io::copy(&mut device, &mut file).context("failed to copy")?;
     Ok(String::new())
 }
 
