@@ -71,7 +71,7 @@ pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<(), InitdbError> {
         return Err(InitdbError::OtherVersion(other));
     }
     let start = Instant::now();
-    let unfinished = beside(&plan.directory);
+    let unfinished = unfinished(&plan.directory);
     remove_leftovers(&unfinished)?;
     say("making the database cluster");
     make_cluster(plan, &unfinished)?;
@@ -120,7 +120,8 @@ fn other_cluster(directory: &Path) -> Result<Option<PathBuf>, InitdbError> {
     Ok(None)
 }
 
-fn beside(directory: &Path) -> PathBuf {
+/// Where a cluster is made.
+pub(crate) fn unfinished(directory: &Path) -> PathBuf {
     let mut name = directory
         .file_name()
         .unwrap_or(OsStr::new("cluster"))
@@ -129,7 +130,7 @@ fn beside(directory: &Path) -> PathBuf {
     directory.with_file_name(name)
 }
 
-fn remove_leftovers(unfinished: &Path) -> Result<(), InitdbError> {
+pub(crate) fn remove_leftovers(unfinished: &Path) -> Result<(), InitdbError> {
     match std::fs::remove_dir_all(unfinished) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(InitdbError::File {
             operation: "remove what an earlier try left in",
@@ -140,7 +141,7 @@ fn remove_leftovers(unfinished: &Path) -> Result<(), InitdbError> {
     }
 }
 
-fn make_cluster(plan: &Plan, unfinished: &Path) -> Result<(), InitdbError> {
+pub(crate) fn make_cluster(plan: &Plan, unfinished: &Path) -> Result<(), InitdbError> {
     let mut command = program(plan, "initdb");
     command
         .arg("--pgdata")
@@ -247,7 +248,7 @@ fn finish(
 
 /// After this the cluster is there, whatever happens. The one sync stands for all those that the programs were told to
 /// leave out: file by file they take most of the time.
-fn publish(unfinished: &Path, directory: &Path) -> Result<(), InitdbError> {
+pub(crate) fn publish(unfinished: &Path, directory: &Path) -> Result<(), InitdbError> {
     let file = |operation, path: &Path, source| InitdbError::File {
         operation,
         path: path.to_owned(),

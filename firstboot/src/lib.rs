@@ -10,6 +10,7 @@ pub mod first_login;
 pub mod initdb;
 pub mod local;
 pub mod machine;
+pub mod pg_upgrade;
 pub mod places;
 pub mod random;
 pub mod render;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use atalaya_firstboot::{
-    administrator, first_login, initdb, places::Places, render, seed, version_gate,
+    administrator, first_login, initdb, pg_upgrade, places::Places, render, seed, version_gate,
 };
 use clap::{Parser, Subcommand};
 
@@ -31,14 +31,18 @@ enum Step {
         wait: u64,
     },
     /// Make the database cluster, if there is none
-    Initdb {
-        #[arg(long, default_value = "/var/lib/postgresql/17")]
-        directory: PathBuf,
-        #[arg(long, default_value = "/usr/lib/postgresql/17/bin")]
-        programs: PathBuf,
-        /// Whose sorting rules: `builtin` (PostgreSQL 17 and later) or `libc`
-        #[arg(long, default_value = "builtin")]
-        locale_provider: initdb::LocaleProvider,
+    Initdb(Cluster),
+    /// Carry a database of an earlier PostgreSQL over, in the trial of an update
+    PgUpgrade {
+        #[command(flatten)]
+        cluster: Cluster,
+        #[arg(long, default_value = "clone")]
+        transfer: pg_upgrade::Transfer,
+        #[arg(long, default_value = "/tmp")]
+        scratch: PathBuf,
+        /// There while an update is on trial
+        #[arg(long)]
+        trial: Option<PathBuf>,
     },
     /// Refuse to start Mattermost on data that something newer has written
     VersionGate,
@@ -48,6 +52,28 @@ enum Step {
     ProbeClean,
     /// Wait until the first administrator's random password was used, then forget it
     FirstLogin,
+}
+
+/// The database cluster, by the major version that names its directory and its programs.
+#[derive(clap::Args)]
+struct Cluster {
+    #[arg(long)]
+    directory: PathBuf,
+    #[arg(long)]
+    programs: PathBuf,
+    /// Whose sorting rules: `builtin` (PostgreSQL 17 and later) or `libc`
+    #[arg(long, default_value = "builtin")]
+    locale_provider: initdb::LocaleProvider,
+}
+
+impl From<Cluster> for initdb::Plan {
+    fn from(cluster: Cluster) -> Self {
+        Self {
+            directory: cluster.directory,
+            programs: cluster.programs,
+            locale_provider: cluster.locale_provider,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -69,19 +95,21 @@ fn run(step: Step) -> Result<()> {
         Step::Seed => seed::run(&places, &say)?,
         Step::Render => render::machine(&places)?,
         Step::RenderSite { wait } => render::site(&places, Duration::from_secs(wait), &say)?,
-        Step::Initdb {
-            directory,
-            programs,
-            locale_provider,
+        Step::Initdb(cluster) => initdb::run(&cluster.into(), &say)?,
+        Step::PgUpgrade {
+            cluster,
+            transfer,
+            scratch,
+            trial,
         } => {
-            initdb::run(
-                &initdb::Plan {
-                    directory,
-                    programs,
-                    locale_provider,
-                },
-                &say,
-            )?;
+            let trial = trial.unwrap_or_else(|| places.held_network());
+            let upgrade = pg_upgrade::Upgrade {
+                cluster: cluster.into(),
+                transfer,
+                on_trial: trial.exists(),
+                scratch,
+            };
+            pg_upgrade::run(&upgrade, &say)?;
         }
         Step::VersionGate => version_gate::run(&places, &say)?,
         Step::Administrator => in_runtime(administrator::run(&places, &say))??,

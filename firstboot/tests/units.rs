@@ -51,7 +51,7 @@ fn first_boot_goes_in_this_order() {
             "first-login",
         ]
         .as_slice(),
-        &["initdb", "postgres"],
+        &["pg-upgrade", "initdb", "postgres"],
         &["site-render", "edge", "probe"],
         &["networkd", "site-render", "mattermost"],
     ] {
@@ -69,6 +69,7 @@ fn nobody_gets_more_than_needed() {
     for name in [
         "config-render",
         "site-render",
+        "pg-upgrade",
         "initdb",
         "version-gate",
         "first-administrator",
@@ -80,7 +81,8 @@ fn nobody_gets_more_than_needed() {
             !sandbox.privileged && !sandbox.devices && sandbox.capabilities.is_empty(),
             "{name}"
         );
-        assert_eq!(sandbox.shell, name == "initdb", "{name}");
+        let calls = ["pg-upgrade", "initdb"].contains(&name);
+        assert_eq!(sandbox.shell, calls, "{name}");
     }
     for unit in &units {
         let sees = unit
@@ -109,7 +111,7 @@ fn every_unit_is_limited_and_nobody_is_privileged() {
         assert!(limits.io_weight.is_some(), "{name}");
         // Out of memory a backend dies and the server recovers.
         assert_eq!(limits.memory_oom_group, name != "postgres", "{name}");
-        let locks = ["postgres", "initdb"].contains(&name.as_str());
+        let locks = ["postgres", "initdb", "pg-upgrade"].contains(&name.as_str());
         assert_eq!(unit.sandbox.machine_ipc, locks, "{name}");
         let root = [
             "udevd",

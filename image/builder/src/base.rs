@@ -31,7 +31,14 @@ pub enum Packages {
     Appliance,
     /// The same, and what only the benchmark's baseline has.
     Baseline,
+    /// The appliance's, and the next major version of PostgreSQL from Debian's next release, with the C library that it needs.
+    NextPostgresql,
 }
+
+/// The major version that unit files and image/root.rules name.
+pub const POSTGRESQL: u32 = 17;
+/// What comes after it: image/next-postgresql.rules, image/mkosi.profiles/next-postgresql.conf.
+const NEXT_POSTGRESQL: u32 = 18;
 
 impl Packages {
     /// mkosi's profiles, in image/mkosi.profiles.
@@ -39,6 +46,22 @@ impl Packages {
         match self {
             Self::Appliance => &["base"],
             Self::Baseline => &["base", "baseline"],
+            Self::NextPostgresql => &["base", "next-postgresql"],
+        }
+    }
+
+    pub fn postgresql(self) -> u32 {
+        match self {
+            Self::Appliance | Self::Baseline => POSTGRESQL,
+            Self::NextPostgresql => NEXT_POSTGRESQL,
+        }
+    }
+
+    /// Source packages that come from Debian's next release.
+    fn of_next_release(self) -> &'static [&'static str] {
+        match self {
+            Self::Appliance | Self::Baseline => &[],
+            Self::NextPostgresql => &["postgresql-18", "glibc"],
         }
     }
 
@@ -46,6 +69,7 @@ impl Packages {
         match self {
             Self::Appliance => project.base(),
             Self::Baseline => project.baseline_base(),
+            Self::NextPostgresql => project.next_postgresql_base(),
         }
     }
 }
@@ -57,6 +81,9 @@ fn recipe(project: &Project, packages: Packages) -> Result<String> {
     let sources = project.image_sources();
     let mut inputs = Inputs::default();
     inputs.text("skeleton", CREATECLUSTER);
+    for package in packages.of_next_release() {
+        inputs.text("from next", package);
+    }
     inputs.path("mkosi.conf", &sources.join("mkosi.conf"))?;
     for profile in packages.profiles() {
         let name = format!("mkosi.profiles/{profile}.conf");
@@ -94,6 +121,7 @@ pub fn make(project: &Project, mirrors: &Mirrors, packages: Packages) -> Result<
         mirrors,
         &mkosi::Run {
             profiles: packages.profiles(),
+            from_next: packages.of_next_release(),
             folder: &work,
             sources: &project.image_sources(),
             arguments: vec![format!("--skeleton-tree={}", skeleton.display())],

@@ -106,6 +106,7 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         update: Update {
             minimum_from: String::new(),
             forbidden_from: Vec::new(),
+            postgresql_from: Vec::new(),
             trust: atalaya_bundle::keys::Purpose::Development,
             key_set: 0,
         },

@@ -1,7 +1,7 @@
 //! Composes the image's root: Debian's packages by the rules, overlays, our programs, the Mattermost release, and the last
 //! steps that make it an appliance. It decides what lies where; it does not build or download anything.
 
-use crate::base::Base;
+use crate::base::{self, Base};
 use crate::error::{Error, IoContext, Result};
 use crate::loader::Loader;
 use crate::programs::{INIT, PROGRAMS};
@@ -22,6 +22,8 @@ pub struct Parts<'a> {
     /// The text of /usr/lib/atalaya/update-trust.json.
     pub trust: &'a str,
     pub test: bool,
+    /// The major version of its PostgreSQL.
+    pub postgresql: u32,
     /// Leave out programs that were never built.
     pub as_built: bool,
 }
@@ -52,9 +54,10 @@ pub fn overlays(project: &Project, test: bool) -> Result<Vec<PathBuf>> {
 }
 
 pub fn root(project: &Project, parts: &Parts<'_>, place: PathBuf) -> Result<Tree> {
-    let rules_file = project.image_sources().join("root.rules");
-    let text = fs::read_to_string(&rules_file).during("read", &rules_file)?;
-    let rules = Rules::parse("image/root.rules", &text)?;
+    let mut rules = rules(project, "root.rules")?;
+    if parts.postgresql != base::POSTGRESQL {
+        rules.extend(self::rules(project, "next-postgresql.rules")?);
+    }
     let tree = Tree::new(place)?;
     tree.lay(&parts.base.tree, "", Modes::Kept, &|path| rules.takes(path))?;
     hide_shell(&tree, &parts.base.tree)?;
@@ -65,6 +68,9 @@ pub fn root(project: &Project, parts: &Parts<'_>, place: PathBuf) -> Result<Tree
     tree.file("/etc/machine-id", 0o444, b"")?;
     for overlay in overlays(project, parts.test)? {
         tree.lay(&overlay, "", Modes::Plain, &|_| true)?;
+    }
+    if parts.postgresql != base::POSTGRESQL {
+        raise_postgresql(&tree, parts.postgresql)?;
     }
     install_programs(project, &tree, parts)?;
     tree.folder("/opt/mattermost", 0o755)?;
@@ -87,6 +93,32 @@ pub fn root(project: &Project, parts: &Parts<'_>, place: PathBuf) -> Result<Tree
     make_directories(project, &tree)?;
     lay_loader(project, &tree, parts.loader)?;
     Ok(tree)
+}
+
+fn rules(project: &Project, name: &str) -> Result<Rules> {
+    let file = project.image_sources().join(name);
+    let text = fs::read_to_string(&file).during("read", &file)?;
+    Rules::parse(&format!("image/{name}"), &text)
+}
+
+/// The unit files as they will be once they name another major version.
+fn raise_postgresql(tree: &Tree, major: u32) -> Result<()> {
+    const UNITS: &str = "/usr/lib/atalaya/units";
+    let (before, after) = (
+        format!("/postgresql/{}", base::POSTGRESQL),
+        format!("/postgresql/{major}"),
+    );
+    let folder = tree.at(UNITS);
+    for entry in fs::read_dir(&folder).during("list", &folder)? {
+        let path = entry.during("list", &folder)?.path();
+        let text = fs::read_to_string(&path).during("read", &path)?;
+        if text.contains(&before) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let text = text.replace(&before, &after);
+            tree.file(&format!("{UNITS}/{name}"), 0o644, text.as_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 /// What mkosi and the firmware need to boot it.

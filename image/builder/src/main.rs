@@ -82,6 +82,10 @@ struct VariantArgs {
     /// The same content as another version, beside the first: something to update to, in tests and demonstrations
     #[arg(long = "version", value_name = "NUMBER", value_parser = plain_version)]
     number: Option<semver::Version>,
+    /// With the next major version of PostgreSQL, from Debian's next release, and the present one's programs to carry data over: for
+    /// the test of such an update
+    #[arg(long, requires = "test")]
+    next_postgresql: bool,
 }
 
 #[derive(Args)]
@@ -329,6 +333,7 @@ impl From<VariantArgs> for Variant {
         Self {
             test: args.test,
             version: args.number,
+            next_postgresql: args.next_postgresql,
         }
     }
 }

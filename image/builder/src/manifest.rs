@@ -54,6 +54,9 @@ pub struct Update {
     pub minimum_from: String,
     /// Versions that cannot, whatever their number.
     pub forbidden_from: Vec<String>,
+    /// Other major versions of PostgreSQL whose data it carries over.
+    #[serde(default)]
+    pub postgresql_from: Vec<u32>,
     /// Whose updates the image takes.
     pub trust: Purpose,
     /// The newest key set that it knows.
@@ -142,6 +145,7 @@ pub mod made_up {
             update: Update {
                 minimum_from: String::new(),
                 forbidden_from: Vec::new(),
+                postgresql_from: Vec::new(),
                 trust: atalaya_bundle::keys::Purpose::Development,
                 key_set: 1,
             },

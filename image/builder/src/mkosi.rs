@@ -13,6 +13,8 @@ const SOURCE_DATE_EPOCH: u32 = 1_577_836_800;
 
 pub struct Run<'a> {
     pub profiles: &'a [&'a str],
+    /// Source packages that come from Debian's next release, with those that they cannot do without.
+    pub from_next: &'a [&'a str],
     /// Where mkosi puts its results and everything half-finished.
     pub folder: &'a Path,
     /// Folder with mkosi.conf and the rest.
@@ -30,10 +32,20 @@ pub fn run(project: &Project, mirrors: &Mirrors, run: &Run<'_>) -> Result<()> {
     }
     atalaya_sys::durable::write(
         &apt.join("mkosi.sources"),
-        apt_sources(mirrors).as_bytes(),
+        apt_sources(mirrors, run.from_next).as_bytes(),
         0o644,
         None,
     )?;
+    if !run.from_next.is_empty() {
+        let preferences = sandbox.join("etc/apt/preferences.d");
+        fs::create_dir_all(&preferences).during("create folder", &preferences)?;
+        atalaya_sys::durable::write(
+            &preferences.join("next"),
+            apt_preferences(run.from_next).as_bytes(),
+            0o644,
+            None,
+        )?;
+    }
     let tools = project.tools();
     let name = run.profiles.join("-");
     process::run(
@@ -58,16 +70,32 @@ pub fn run(project: &Project, mirrors: &Mirrors, run: &Run<'_>) -> Result<()> {
     )
 }
 
+/// Debian's release after that of the image.
+const NEXT: &str = "forky";
+
 /// mkosi's own list would ask for debug packages, which not every mirror has.
-fn apt_sources(mirrors: &Mirrors) -> String {
+fn apt_sources(mirrors: &Mirrors, from_next: &[&str]) -> String {
     let entry = |uri: &str, suites: &str| {
         format!(
             "Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n"
         )
     };
-    format!(
+    let mut text = format!(
         "{}{}",
         entry(&mirrors.main, "trixie trixie-updates"),
         entry(&mirrors.security, "trixie-security")
-    )
+    );
+    if !from_next.is_empty() {
+        text.push_str(&entry(&mirrors.main, NEXT));
+    }
+    text
+}
+
+/// Everything else stays where it is unless it is in the next release only.
+fn apt_preferences(from_next: &[&str]) -> String {
+    let sources: Vec<String> = from_next.iter().map(|name| format!("src:{name}")).collect();
+    let pin = |packages: &str, priority: u32| {
+        format!("Package: {packages}\nPin: release n={NEXT}\nPin-Priority: {priority}\n\n")
+    };
+    format!("{}{}", pin("*", 100), pin(&sources.join(" "), 990))
 }

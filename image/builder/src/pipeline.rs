@@ -72,14 +72,20 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
     stage.finish(&format!("Mattermost {}", mattermost.about.version));
     let trust = keys::trusted(project, options.keys, mattermost.about.kind)?;
 
-    let packages = base::Packages::Appliance;
+    let packages = if options.variant.next_postgresql {
+        base::Packages::NextPostgresql
+    } else {
+        base::Packages::Appliance
+    };
+    let major = packages.postgresql();
     let base = prepare_base(project, &mirrors, packages, options.refresh, progress)?;
 
     let stage = progress.stage("image");
     let packages = base.packages()?;
+    let name = format!("postgresql-{major}");
     let postgresql = packages
         .iter()
-        .find(|package| package.name == "postgresql-17")
+        .find(|package| package.name == name)
         .map(|package| upstream_version(&package.version).to_owned())
         .ok_or_else(|| Error::Image {
             problem: "it has no PostgreSQL".to_owned(),
@@ -123,6 +129,7 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         release: &to_json(&release)?,
         trust: &trust.text,
         test,
+        postgresql: major,
         as_built: options.as_built,
     };
     let root = compose::root(project, &parts, work.join("root"))?;
@@ -164,6 +171,10 @@ pub fn build(project: &Project, options: &Options, progress: &mut Progress) -> R
         update: Update {
             minimum_from: rules.minimum_from,
             forbidden_from: rules.forbidden_from,
+            postgresql_from: match options.variant.next_postgresql {
+                true => vec![base::POSTGRESQL],
+                false => Vec::new(),
+            },
             trust: trust.purpose,
             key_set: trust.key_set,
         },
@@ -255,6 +266,7 @@ fn build_id(
         "mkosi.repart",
         "repart.d",
         "root.rules",
+        "next-postgresql.rules",
         "directories.list",
     ] {
         inputs.path(name, &sources.join(name))?;
@@ -314,6 +326,7 @@ pub fn make_disk(project: &Project, mirrors: &Mirrors, disk: &Disk<'_>) -> Resul
         mirrors,
         &mkosi::Run {
             profiles: &["disk"],
+            from_next: &[],
             folder: &results,
             sources: &sources,
             arguments: vec![

@@ -11,16 +11,22 @@ pub struct Variant {
     pub test: bool,
     /// Another version of the same content, to have something to update to; the project's own where there is none.
     pub version: Option<Version>,
+    /// With the next major version of PostgreSQL.
+    pub next_postgresql: bool,
 }
 
-/// What stands behind the names of its folders: nothing, `-test`, `-test-0.2.0`.
+/// What stands behind the names of its folders: nothing, `-test`, `-test-0.2.0`, `-test-0.2.0-next-postgresql`.
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.test { "-test" } else { "" })?;
-        match &self.version {
-            Some(version) => write!(f, "-{version}"),
-            None => Ok(()),
+        if let Some(version) = &self.version {
+            write!(f, "-{version}")?;
         }
+        f.write_str(if self.next_postgresql {
+            "-next-postgresql"
+        } else {
+            ""
+        })
     }
 }
 
@@ -88,6 +94,10 @@ impl Project {
         self.cache.join("base")
     }
 
+    pub fn next_postgresql_base(&self) -> PathBuf {
+        self.cache.join("next-postgresql")
+    }
+
     pub fn baseline_base(&self) -> PathBuf {
         self.cache.join("baseline")
     }
@@ -128,15 +138,24 @@ mod tests {
     #[test]
     fn variants_lie_beside_each_other() {
         let project = Project::new("/p".into(), None);
-        let name = |test, version: Option<&str>| {
+        let name = |test, version: Option<&str>, next_postgresql| {
             let version = version.map(|text| text.parse().unwrap());
-            project.output(&Variant { test, version })
+            let variant = Variant {
+                test,
+                version,
+                next_postgresql,
+            };
+            project.output(&variant).display().to_string()
         };
-        assert_eq!(name(false, None), Path::new("/p/build/image"));
-        assert_eq!(name(true, None), Path::new("/p/build/image-test"));
+        assert_eq!(name(false, None, false), "/p/build/image");
+        assert_eq!(name(true, None, false), "/p/build/image-test");
         assert_eq!(
-            name(true, Some("0.2.0")),
-            Path::new("/p/build/image-test-0.2.0")
+            name(true, Some("0.2.0"), false),
+            "/p/build/image-test-0.2.0"
+        );
+        assert_eq!(
+            name(true, Some("0.2.0"), true),
+            "/p/build/image-test-0.2.0-next-postgresql"
         );
     }
 }

@@ -12,6 +12,20 @@ pub struct Rules {
 impl Rules {
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let mut rules = Self::default();
+        rules.read(file, text)?;
+        Ok(rules)
+    }
+
+    /// Takes what another file's rules take too, and leaves out what either leaves out.
+    pub fn extend(&mut self, more: Self) {
+        for (folder, names) in more.keep {
+            self.keep.entry(folder).or_default().extend(names);
+        }
+        self.drop.extend(more.drop);
+    }
+
+    fn read(&mut self, file: &str, text: &str) -> Result<()> {
+        let rules = self;
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             let syntax = |problem: &str| Error::Syntax {
@@ -43,7 +57,7 @@ impl Rules {
                 return Err(syntax("expected `keep` or `drop`"));
             }
         }
-        Ok(rules)
+        Ok(())
     }
 
     /// Whether `path` (absolute inside the image) is taken, given that its parent is.
@@ -92,6 +106,19 @@ mod tests {
         assert!(rules.takes("/usr/sbin/anything"));
         assert!(!rules.takes("/usr/lib/x86/perl5"));
         assert!(rules.takes("/usr/lib/x86/libc.so.6"));
+    }
+
+    #[test]
+    fn more_rules_take_more_of_a_restricted_directory() {
+        let mut rules = Rules::parse("r", "keep /usr/bin: a\ndrop /usr/lib/x").unwrap();
+        let more = Rules::parse("m", "keep /usr/bin: b\nkeep /opt: c\ndrop /usr/lib/y").unwrap();
+        rules.extend(more);
+        for path in ["/usr/bin/a", "/usr/bin/b", "/opt/c", "/usr/lib/z"] {
+            assert!(rules.takes(path), "{path}");
+        }
+        for path in ["/usr/bin/c", "/opt/d", "/usr/lib/x", "/usr/lib/y"] {
+            assert!(!rules.takes(path), "{path}");
+        }
     }
 
     #[test]

@@ -92,6 +92,9 @@ pub(crate) fn check(manifest: &Manifest) -> Result<Sizes, Refusal> {
     if forbidden.len() > FORBIDDEN || !forbidden.iter().all(|text| version(text).is_some()) {
         return Err(wrong("forbidden_from", "is not a short list of versions"));
     }
+    if manifest.postgresql_from.len() > FORBIDDEN {
+        return Err(wrong("postgresql_from", "is not a short list of versions"));
+    }
     let root = &manifest.root;
     if !(2..=ROOT_BLOCKS).contains(&root.blocks) {
         return Err(wrong("root.blocks", "fits no slot"));

@@ -32,6 +32,9 @@ pub struct Manifest {
     pub forbidden_from: Vec<String>,
     pub mattermost: Mattermost,
     pub postgresql: String,
+    /// Other major versions of PostgreSQL whose data it carries over: their programs are in it too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub postgresql_from: Vec<u32>,
     /// Of dm-verity, 64 hexadecimal digits; the same stands on the command line in the UKI.
     pub root_hash: String,
     pub root: Root,
@@ -40,6 +43,22 @@ pub struct Manifest {
     pub uki: Part,
     /// systemd-boot.
     pub loader: Part,
+}
+
+impl Manifest {
+    /// For people.
+    #[must_use]
+    pub fn about_postgresql(&self) -> String {
+        let from: Vec<String> = self.postgresql_from.iter().map(u32::to_string).collect();
+        if from.is_empty() {
+            return self.postgresql.clone();
+        }
+        format!(
+            "{}, carries data of {} over",
+            self.postgresql,
+            from.join(", ")
+        )
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

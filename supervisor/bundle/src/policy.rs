@@ -77,8 +77,7 @@ pub fn assess(manifest: &Manifest, rules: &Rules) -> Result<(), Refusal> {
             return Err(Refusal::ForbiddenFrom { version, running });
         }
     }
-    let here = major(&rules.postgresql);
-    if here.is_some() && major(&manifest.postgresql) != here {
+    if !reads_data(manifest, &rules.postgresql) {
         return Err(Refusal::PostgreSql {
             version,
             found: manifest.postgresql.clone(),
@@ -95,6 +94,17 @@ pub fn assess(manifest: &Manifest, rules: &Rules) -> Result<(), Refusal> {
         });
     }
     Ok(())
+}
+
+/// Data of one major version are read by that one, and carried over by an image that says so. Never back: a later version's data cannot be
+/// read by an earlier one, and `rollback` goes back to those from before.
+fn reads_data(manifest: &Manifest, here: &str) -> bool {
+    let Some(here) = major(here) else {
+        // Not known.
+        return true;
+    };
+    let there = major(&manifest.postgresql);
+    there == Some(here) || (there > Some(here) && manifest.postgresql_from.contains(&here))
 }
 
 /// 17 of `17.6`.

@@ -100,7 +100,7 @@ pub enum Refusal {
     #[error("{running:?}, which runs, is not a version that can be compared")]
     Incomparable { running: String },
     #[error(
-        "version {version} has PostgreSQL {found}, and the data are of PostgreSQL {here}: no version carries them over yet"
+        "version {version} has PostgreSQL {found} and does not carry over data of PostgreSQL {here}, of which yours are"
     )]
     PostgreSql {
         version: String,
@@ -203,7 +203,9 @@ impl Refusal {
             }
             Self::ForbiddenFrom { .. } => "Update to another version first.",
             Self::Incomparable { .. } => "Install a release.",
-            Self::PostgreSql { .. } => "Get a version with the same PostgreSQL.",
+            Self::PostgreSql { .. } => {
+                "Update to a version first that has this PostgreSQL, or carries its data over: see that version's notes."
+            }
             Self::ExternalDatabase { .. } => {
                 "Back up the database on its server, then say so: `atalaya update install --external-backup=NOTE`."
             }

@@ -120,6 +120,7 @@ pub fn description(version: &str, key_set: u32) -> Description {
             schema: 158,
         },
         postgresql: "17.6".to_owned(),
+        postgresql_from: Vec::new(),
     }
 }
 

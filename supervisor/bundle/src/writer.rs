@@ -46,6 +46,7 @@ pub struct Description {
     pub forbidden_from: Vec<String>,
     pub mattermost: Mattermost,
     pub postgresql: String,
+    pub postgresql_from: Vec<u32>,
 }
 
 /// Files that an image is made of. Of `root` and `verity` what stands behind the file system and the tree is left out.
@@ -124,6 +125,7 @@ impl Prepared {
             forbidden_from: description.forbidden_from,
             mattermost: description.mattermost,
             postgresql: description.postgresql,
+            postgresql_from: description.postgresql_from,
             root: crate::manifest::Root {
                 blocks: tree.blocks(),
                 chunk_blocks: CHUNK_BLOCKS,

@@ -259,6 +259,7 @@ fn description() -> Description {
             schema: 1,
         },
         postgresql: text("17"),
+        postgresql_from: Vec::new(),
     }
 }
 

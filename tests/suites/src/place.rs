@@ -13,12 +13,14 @@ pub struct Place {
     root: PathBuf,
     test_image: PathBuf,
     next_test_image: PathBuf,
+    next_postgresql_image: PathBuf,
     production_image: PathBuf,
     cache: PathBuf,
 }
 
 impl Place {
-    /// Reads the environment: `ATALAYA_IMAGE` (folder of the test image), `ATALAYA_NEXT_IMAGE`, `ATALAYA_PRODUCTION_IMAGE`, `ATALAYA_CACHE`.
+    /// Reads the environment: `ATALAYA_IMAGE` (folder of the test image), `ATALAYA_NEXT_IMAGE`, `ATALAYA_NEXT_POSTGRESQL_IMAGE`,
+    /// `ATALAYA_PRODUCTION_IMAGE`, `ATALAYA_CACHE`.
     #[must_use]
     pub fn from_environment() -> Place {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -29,6 +31,10 @@ impl Place {
         Place {
             test_image: folder("ATALAYA_IMAGE", "build/image-test"),
             next_test_image: folder("ATALAYA_NEXT_IMAGE", "build/image-test-0.2.0"),
+            next_postgresql_image: folder(
+                "ATALAYA_NEXT_POSTGRESQL_IMAGE",
+                "build/image-test-0.2.0-next-postgresql",
+            ),
             production_image: folder("ATALAYA_PRODUCTION_IMAGE", "build/image"),
             cache: folder("ATALAYA_CACHE", "cache"),
             root,
@@ -62,6 +68,13 @@ impl Place {
     pub fn next_test_image(&self) -> anyhow::Result<Image> {
         Image::at(&self.next_test_image)
             .context("there is no test image of another version: `make test` builds it")
+    }
+
+    /// Another version with the next major version of PostgreSQL, and its bundle.
+    pub fn next_postgresql_image(&self) -> anyhow::Result<Image> {
+        Image::at(&self.next_postgresql_image).context(
+            "there is no test image with the next PostgreSQL: `tests/update-images --next-postgresql` builds it",
+        )
     }
 
     /// The image that is shipped.

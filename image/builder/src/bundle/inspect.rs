@@ -50,7 +50,7 @@ fn describe(summary: &Summary) -> String {
             mattermost.version, manifest.kind, mattermost.schema
         ),
     );
-    line("PostgreSQL", manifest.postgresql.clone());
+    line("PostgreSQL", manifest.about_postgresql());
     line("root hash", manifest.root_hash.clone());
     line("epoch", manifest.epoch.to_string());
     line("comes from", format!("{} or later", manifest.minimum_from));

@@ -231,6 +231,7 @@ fn description(manifest: &Manifest, sets: &KeySets) -> Result<Description> {
             schema: mattermost.schema.ok_or(BundleError::NoSchema)?,
         },
         postgresql: release.postgresql.clone(),
+        postgresql_from: manifest.update.postgresql_from.clone(),
     })
 }
 

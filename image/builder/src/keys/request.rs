@@ -169,7 +169,9 @@ impl fmt::Display for Request {
                 writeln!(
                     f,
                     "  holds      Mattermost {} ({}), PostgreSQL {}",
-                    manifest.mattermost.version, manifest.kind, manifest.postgresql
+                    manifest.mattermost.version,
+                    manifest.kind,
+                    manifest.about_postgresql()
                 )?;
                 writeln!(
                     f,

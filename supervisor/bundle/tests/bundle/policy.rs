@@ -107,6 +107,27 @@ fn another_major_version_of_postgresql() {
 }
 
 #[test]
+fn another_major_version_of_postgresql_that_carries_the_data_over() {
+    let offers = |postgresql: &str, from: &[u32]| {
+        verdict(|m, r| {
+            m.postgresql = postgresql.into();
+            m.postgresql_from = from.to_vec();
+            // The way back is the rollback, on the data from before.
+            r.allow_downgrade = true;
+        })
+    };
+    assert_eq!(offers("18.1", &[17]), Ok(()));
+    assert_eq!(offers("18.1", &[15, 17]), Ok(()));
+    assert_eq!(offers("18.1", &[16]), Err("postgresql"));
+    assert_eq!(offers("16.9", &[17]), Err("postgresql"), "never back");
+    assert_eq!(
+        verdict(|m, r| (m.postgresql, r.postgresql) = ("18.1".into(), String::new())),
+        Ok(()),
+        "not known"
+    );
+}
+
+#[test]
 fn an_edge_that_is_closed() {
     assert_eq!(
         verdict(|m, _| m.minimum_from = "0.1.1-standin".into()),

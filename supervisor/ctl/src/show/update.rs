@@ -204,7 +204,17 @@ pub fn bundle(summary: &Value) -> String {
             text(&mattermost, "schema")
         ),
     );
-    line("PostgreSQL", text(&manifest, "postgresql"));
+    let from: Vec<String> = (list(&manifest, "postgresql_from").iter())
+        .map(Value::to_string)
+        .collect();
+    let over = match from.as_slice() {
+        [] => String::new(),
+        from => format!(", carries data of {} over", from.join(", ")),
+    };
+    line(
+        "PostgreSQL",
+        format!("{}{over}", text(&manifest, "postgresql")),
+    );
     line(
         "Comes from",
         format!("{} or later", text(&manifest, "minimum_from")),

@@ -25,8 +25,16 @@ const TIDY_EVERY_MS: u64 = 3_600_000;
 const STALLED_MS: u64 = 15 * 60 * 1000;
 /// How long the network may take to give the machine its addresses, in milliseconds.
 const ADDRESS_MS: u64 = 30_000;
+/// Carries the database over to another major version.
+const PG_UPGRADE: &str = "pg-upgrade";
 /// Who works while a migration goes on.
-const MIGRATING: [&str; 4] = ["postgres", "mattermost", "initdb", "first-administrator"];
+const MIGRATING: [&str; 5] = [
+    PG_UPGRADE,
+    "postgres",
+    "mattermost",
+    "initdb",
+    "first-administrator",
+];
 
 /// The watch over a migration.
 #[derive(Default)]
@@ -288,8 +296,18 @@ impl Supervisor {
                 "nothing was written and nothing computed for {} while it waited ({waits_for})",
                 atalaya_core::words::limit(patience_ms)
             );
-            let log = self.last_words("mattermost");
+            let log = self.last_words(self.migrating());
             self.break_trial(Failure { what, log });
+        }
+    }
+
+    /// Whose words tell most of a migration.
+    fn migrating(&self) -> &'static str {
+        let unit = self.system.unit(PG_UPGRADE);
+        if unit.is_some_and(|(_, machine)| machine.is_active()) {
+            PG_UPGRADE
+        } else {
+            "mattermost"
         }
     }
 
