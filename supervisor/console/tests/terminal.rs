@@ -260,6 +260,8 @@ fn a_stick_is_installed_by_whoever_types_the_word_in_front_of_the_machine() {
         .person
         .wait("the picture", |text| text.contains("READY"));
     stage.person.press(b"uproceed\r");
+    // Two questions later the keys have been taken, for nothing.
+    stage.supervisor.wait_asked();
     let offer = json!({ "version": "0.2.0", "mattermost": "11.8.0", "postgresql": "17.6" });
     stage.supervisor.change("update", json!({ "stick": offer }));
     stage

@@ -151,16 +151,21 @@ impl Machine {
     }
 
     fn install(&self, bundle: &str) -> (u16, Value) {
-        let head = "Content-Type: application/octet-stream";
-        let (status, body) = self
-            .ground
-            .request_headed(
-                Duration::from_secs(120),
-                "POST",
-                "/v1/update?name=a.bundle",
-                head,
-                bundle,
-            )
+        let path = "/v1/update?name=a.bundle";
+        self.post(path, "application/octet-stream", bundle)
+    }
+
+    /// A bundle that the machine is to fetch.
+    fn ask(&self, wish: &Value) -> (u16, Value) {
+        self.post("/v1/update", "application/json", &wish.to_string())
+    }
+
+    fn post(&self, path: &str, kind: &str, body: &str) -> (u16, Value) {
+        let head = format!("Content-Type: {kind}");
+        let limit = Duration::from_secs(120);
+        let ground = &self.ground;
+        let (status, body) = ground
+            .request_headed(limit, "POST", path, &head, body)
             .unwrap();
         (status, serde_json::from_str(&body).unwrap())
     }
@@ -451,6 +456,25 @@ fn an_installation_is_cancelled_and_nothing_was_changed() {
     assert_eq!(update["error"]["what"], "it was cancelled");
     drop(sender);
     atalayad.stop();
+}
+
+/// The unit that writes is stopped with all others, which is not its own end.
+#[test]
+fn an_installation_that_a_reboot_interrupts_goes_on_by_itself() {
+    let machine = Machine::new();
+    let atalayad = machine.boot("a", OLD, "0.1.0", false);
+    machine.wait_at_rest();
+    put(&machine.ground.path("run/update/silent"), "");
+    let wish = json!({ "source": { "http": "http://127.0.0.1/a.bundle" } });
+    let (status, answer) = machine.ask(&wish);
+    assert_eq!(status, 202, "{answer:#}");
+    machine
+        .ground
+        .wait("update-install", |view| view["state"] == "Starting");
+    atalayad.stop();
+    let atalayad = machine.boot("a", OLD, "0.1.0", false);
+    atalayad.ended();
+    assert_eq!(machine.entries(), [(1, Value::Null), (2, json!(3))]);
 }
 
 #[test]

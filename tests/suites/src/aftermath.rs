@@ -77,7 +77,12 @@ fn known(record: &Record) -> impl Iterator<Item = &Image> {
 
 fn check_bootable(found: &Examined, record: &Record, entry: &BootEntry, list: &mut Vec<String>) {
     let name = &entry.name;
-    let Some(image) = known(record).find(|image| image.uki == entry.sha256) else {
+    // A machine that has not looked at its boot partition yet has begun no update, and goes by the root's hash alone.
+    let is_new = record.stage == Stage::Idle && record.good.image.uki.is_empty();
+    let is_it = |image: &&Image| {
+        image.uki == entry.sha256 || (is_new && entry.root_hash.as_ref() == Some(&image.root_hash))
+    };
+    let Some(image) = known(record).find(is_it) else {
         list.push(format!("{name} is no kernel image that the record knows"));
         return;
     };
@@ -167,6 +172,21 @@ mod tests {
         let mut before = armed();
         before.entries.pop();
         assert_eq!(problems(&before), Vec::<String>::new(), "not armed yet");
+    }
+
+    #[test]
+    fn a_machine_that_has_not_looked_at_its_boot_partition_yet_is_fine() {
+        let mut first = armed();
+        let record = first.record.as_mut().unwrap();
+        (record.stage, record.candidate) = (Stage::Idle, None);
+        record.good.image.uki.clear();
+        first.entries.pop();
+        assert_eq!(problems(&first), Vec::<String>::new());
+        first.entries[0].root_hash = Some("b".repeat(64));
+        assert_eq!(
+            problems(&first),
+            ["atalaya_000001.efi is no kernel image that the record knows"]
+        );
     }
 
     #[test]

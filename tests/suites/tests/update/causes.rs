@@ -52,9 +52,11 @@ pub const STEPS: [(&str, Run); 12] = [
 /// Three boots of the new version and one of the old one.
 const TRIALS: u32 = 4;
 const TRIAL: Duration = Duration::from_secs(240);
-/// What is said of a version that could not say anything itself, and of one that the loader gave up before it had counted three starts.
+/// What is said of a version that could not say anything itself, of one that the loader gave up before it had counted three starts, and of one that
+/// never came as far as to count a start.
 const SILENT: &str = "3 times, and each time it ended without a word";
 const GIVEN_UP: &str = "was started before version";
+const UNHEARD: &str = "each time it ended before it could report anything";
 const ENTRY: &str = "atalaya_000002";
 
 /// How the boot partition says how often version 2 may be tried.
@@ -179,7 +181,7 @@ fn spoiled_root(of: &mut Update) -> anyhow::Result<()> {
     let root = table.get(3).context("the disk has no second slot")?;
     of.crash()?.zero(root.start, 64 << 20)?;
     let vm = of.boot(of.crash()?.disk())?;
-    check_back(of, &vm, GIVEN_UP)
+    check_back(of, &vm, UNHEARD)
 }
 
 fn unloadable(of: &mut Update) -> anyhow::Result<()> {
@@ -193,7 +195,7 @@ fn unloadable(of: &mut Update) -> anyhow::Result<()> {
     let short = short.to_str().context("the folder's name is no text")?;
     mtools(of, "mcopy", &["-o", short, &entry("+1-2")])?;
     let vm = of.boot(of.crash()?.disk())?;
-    check_back(of, &vm, GIVEN_UP)
+    check_back(of, &vm, UNHEARD)
 }
 
 fn dying_supervisor(of: &mut Update) -> anyhow::Result<()> {

@@ -53,10 +53,11 @@ pub(super) struct Stall {
 }
 
 impl Supervisor {
-    /// After everything that happens.
+    /// After everything that happens. When the machine ends, all units end with it, which says nothing of them: what this boot has begun is taken up
+    /// by the next.
     pub(in crate::supervisor) fn look_at_update(&mut self) {
-        if self.updates.course.is_none() {
-            return;
+        if self.updates.course.is_none() || self.system.end().is_some() {
+            return self.go_on_updating();
         }
         self.look_at_ends();
         self.look_at_services();
@@ -69,7 +70,7 @@ impl Supervisor {
 
     /// Every two seconds: at what tells nobody when it changes.
     pub(in crate::supervisor) fn look_after_update(&mut self) {
-        if self.updates.course.is_none() {
+        if self.updates.course.is_none() || self.system.end().is_some() {
             return;
         }
         self.look_for_stick();
