@@ -296,18 +296,30 @@ fn a_version_that_fails_its_probe_gives_way_and_the_former_one_says_why() {
 
 #[test]
 fn a_unit_that_does_not_come_up_ends_the_trial_with_its_last_words() {
-    for (unit, says) in [
-        ("edge", "edge failed at readiness"),
+    for (unit, limit, says) in [
+        ("edge", "limit = 2", "edge failed at readiness"),
+        // As the real one: in the ordinary run it is never given up.
+        (
+            "edge",
+            "policy = \"always\"",
+            "edge was started 3 times and did not become ready: ",
+        ),
         // Once: what a failed migration has left is not given to another one.
-        ("mattermost", "mattermost has ended in its start"),
+        (
+            "mattermost",
+            "limit = 2",
+            "mattermost has ended in its start",
+        ),
     ] {
         let machine = Machine::new();
         machine.update_to_armed();
         machine.ground.unit(
             unit,
-            "type = \"service\"\nexec = [\"/bin/sh\", \"-c\", \"echo >>GROUND/run/starts; echo it failed >&2; exit 3\"]\n\
-             [ready]\nkind = \"notify\"\n[restart]\nlimit = 2\nmin_ms = 10\nmax_ms = 10\n\
-             [sandbox]\nwritable = [\"GROUND/run\"]\n",
+            &format!(
+                "type = \"service\"\nexec = [\"/bin/sh\", \"-c\", \"echo >>GROUND/run/starts; echo it failed >&2; exit 3\"]\n\
+                 [ready]\nkind = \"notify\"\n[restart]\n{limit}\nmin_ms = 10\nmax_ms = 10\n\
+                 [sandbox]\nwritable = [\"GROUND/run\"]\n"
+            ),
         );
         machine.boot("b", NEW, "0.2.0", true).ended();
         let starts = fs::read_to_string(machine.ground.path("run/starts")).unwrap();

@@ -7,15 +7,15 @@ use atalaya_core::machine::State;
 use atalaya_core::system::Input;
 use atalaya_core::update::machine::{Event, Failure, Phase};
 use atalaya_core::update::task::{Copied, EspReport, Outcome, Refusal, Staged};
+use atalaya_sys::cgroup::Cgroup;
 
 use super::super::{Message, Supervisor};
 use super::News;
 use super::carry_out::{CLEAN, COPY, DROP, ESP, INSTALL, PROBE, short, unit_of};
 use crate::clock::boottime_ms;
 use crate::run::cgroup_of;
-use crate::update::progress::{Seen, Watch, read_patience_ms};
+use crate::update::progress::{Seen, Watch, computed, read_patience_ms};
 use crate::update::{boot, exchange};
-use crate::usage::Usage;
 
 /// Between two looks at a migration, in milliseconds.
 const LOOK_EVERY_MS: u64 = 10_000;
@@ -252,13 +252,10 @@ impl Supervisor {
         };
         course.migration.is_looking = true;
         course.migration.looked_ms = now;
-        let cpu_us = MIGRATING
-            .iter()
+        let cgroups: Vec<Cgroup> = (MIGRATING.iter())
             .filter_map(|name| self.system.unit(name))
-            .filter_map(|(unit, machine)| {
-                Usage::read(&cgroup_of(&self.options, &unit.name, machine.run())).cpu_us
-            })
-            .sum();
+            .map(|(unit, machine)| cgroup_of(&self.options, &unit.name, machine.run()))
+            .collect();
         let generation = self.options.generation.unwrap_or_default();
         let (configuration, given) = (
             self.options.run.join("appliance.toml"),
@@ -269,7 +266,7 @@ impl Supervisor {
             let seen = Seen {
                 now_ms: now,
                 written: written(&data.join(format!("gen/{generation}/postgres"))),
-                cpu_us,
+                cpu_us: computed(&cgroups),
             };
             let patience_ms = given.unwrap_or_else(|| read_patience_ms(&configuration));
             drop(outbox.send(Message::Update(News::Seen(seen, patience_ms))));

@@ -18,8 +18,17 @@ pub(super) enum Wait {
     /// None of these is active any more.
     Stop(Vec<String>),
     /// Users could be let in.
-    Start,
+    Start {
+        /// Since when only an interface is missing, in milliseconds.
+        missing_ms: Option<u64>,
+    },
 }
+
+/// So many starts without getting ready end a trial.
+const STARTS: u32 = 3;
+
+/// How long a network interface may take, when all else is ready: nothing in a trial waits for the devices to be through.
+const INTERFACE_MS: u64 = 60_000;
 
 /// The last on the way in, beside those that [`PATH`] names.
 const EDGE: &str = "edge";
@@ -67,7 +76,7 @@ impl Supervisor {
         }
         self.keep_system();
         if let Some(course) = &mut self.updates.course {
-            course.services = Some(Wait::Start);
+            course.services = Some(Wait::Start { missing_ms: None });
         }
     }
 
@@ -137,7 +146,7 @@ impl Supervisor {
                 let names = names.clone();
                 self.look_at_stop(&names);
             }
-            Some(Wait::Start) => self.look_at_start(),
+            Some(Wait::Start { .. }) => self.look_at_start(),
         }
     }
 
@@ -202,6 +211,9 @@ impl Supervisor {
             let there = network::interfaces();
             let before = self.interfaces_before();
             if let Some(gone) = before.iter().find(|name| !there.contains(name)) {
+                if self.may_still_come() {
+                    return;
+                }
                 let what = format!(
                     "the network interface {gone}, which the machine had before, is not there: it would not be reached any more"
                 );
@@ -214,6 +226,17 @@ impl Supervisor {
         }
         self.end_wait();
         self.feed(Event::Ready);
+    }
+
+    /// A device that is late is none that is gone.
+    fn may_still_come(&mut self) -> bool {
+        let course = self.updates.course.as_mut();
+        let Some(Wait::Start { missing_ms }) = course.and_then(|course| course.services.as_mut())
+        else {
+            return false;
+        };
+        let now = boottime_ms();
+        now.saturating_sub(*missing_ms.get_or_insert(now)) < INTERFACE_MS
     }
 
     /// The server's end ends a trial before it has begun, although it would be started again: what a migration that has failed leaves behind may
@@ -240,17 +263,36 @@ impl Supervisor {
             .as_ref()
             .map(|course| &course.before.failed);
         let is_new = |name: &String| before.is_none_or(|before| !before.contains(name));
-        let Some(name) = self.failed_units().into_iter().find(is_new) else {
+        let given_up = self.failed_units().into_iter().find(is_new);
+        let Some(name) = given_up.or_else(|| self.started_in_vain()) else {
             return false;
         };
-        let words = self
-            .system
-            .unit(&name)
-            .map(|(_, machine)| describe(machine));
-        let what = format!("{name} {}", words.unwrap_or_default());
+        let words = self.system.unit(&name).map(|(_, machine)| machine);
+        let words = words.map_or_else(String::new, |machine| match machine.state() {
+            State::Backoff { .. } => format!(
+                "was started {} times and did not become ready: {}",
+                machine.run(),
+                machine.reason().unwrap_or_default()
+            ),
+            _ => describe(machine),
+        });
+        let what = format!("{name} {words}");
         let log = self.last_words(&name);
         self.break_trial(Failure { what, log });
         true
+    }
+
+    /// Of what users come in by. A policy that never gives up is for a version that has served before.
+    fn started_in_vain(&self) -> Option<String> {
+        let is_hopeless = |machine: &Machine| {
+            machine.run() >= STARTS && matches!(machine.state(), State::Backoff { .. })
+        };
+        let mut names = PATH.iter().chain(&[EDGE]);
+        let name = names.find(|name| {
+            let unit = self.system.unit(name);
+            unit.is_some_and(|(_, machine)| is_hopeless(machine))
+        });
+        name.map(|name| (*name).to_owned())
     }
 
     /// Those that were given up and are wanted.
