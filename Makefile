@@ -35,11 +35,13 @@ bench: ## measure against runit, s6, svlogd, nginx, HAProxy and systemd, and pri
 	@cargo build --release --workspace --bins
 	@ATALAYA_BUILD_OPTIONS="$(BUILD_OPTIONS)" exec $(CARGO_TARGET)/atalaya-bench $(BENCH)
 
-soak: setup ## the TLS edge for an hour (SOAK_SECONDS=3600) under load; then an update with 1,000 power cuts, 100 of them booted
+soak: setup ## the TLS edge for an hour (SOAK_SECONDS=3600) under load; an update with 1,000 power cuts, 100 of them booted; one to the next PostgreSQL
 	@cargo build --release --workspace --bins
 	@SOAK_SECONDS=$(or $(SOAK_SECONDS),3600) cargo test --release -p atalaya-load --test soak -- --nocapture
 	@tests/update-images
-	@ATALAYA_CUTS=1000 ATALAYA_CUT_BOOTS=100 exec cargo test --release --workspace --test update_machine -- forward power_cut
+	@ATALAYA_CUTS=1000 ATALAYA_CUT_BOOTS=100 cargo test --release --workspace --test update_machine -- forward power_cut
+	@tests/update-images --next-postgresql
+	@exec cargo test --release --workspace --test major
 
 demo-update: setup ## on one screen: a post, an update that goes well, and a broken one that comes back by itself
 	@exec tests/demo-update
