@@ -37,11 +37,16 @@ impl Person {
         let (parser, bytes) = (Arc::clone(&shown), Arc::clone(&sent));
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
+            // A question may come in pieces.
+            let mut heard = Vec::new();
             while let Ok(count) = master.read(&mut buffer) {
                 let part = &buffer[..count];
                 parser.lock().unwrap().process(part);
                 bytes.lock().unwrap().extend_from_slice(part);
-                if answers && part.windows(4).any(|window| window == b"\x1b[6n") {
+                heard.extend_from_slice(part);
+                let is_asked = heard.windows(4).any(|window| window == b"\x1b[6n");
+                heard.drain(..heard.len() - if is_asked { 0 } else { heard.len().min(3) });
+                if answers && is_asked {
                     let answer = format!("\x1b[{rows};{columns}R");
                     master.write_all(answer.as_bytes()).unwrap();
                 }

@@ -230,11 +230,15 @@ impl Person {
         let parser = Arc::clone(&shown);
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
+            // A serial line brings a question in pieces.
+            let mut heard = Vec::new();
             while let Ok(count @ 1..) = line.read(&mut buffer) {
                 let part = &buffer[..count];
                 let mut parser = parser.lock().unwrap_or_else(PoisonError::into_inner);
                 parser.process(part);
-                let is_asked = part.windows(4).any(|window| window == b"\x1b[6n");
+                heard.extend_from_slice(part);
+                let is_asked = heard.windows(4).any(|window| window == b"\x1b[6n");
+                heard.drain(..heard.len() - if is_asked { 0 } else { heard.len().min(3) });
                 if is_asked && line.write_all(b"\x1b[24;80R").is_err() {
                     return;
                 }
