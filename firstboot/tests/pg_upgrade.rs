@@ -34,6 +34,16 @@ fn major() -> u32 {
         .unwrap()
 }
 
+/// By another process: a program that this one had open for writing might still be so in a child that another test starts just then, and could not be
+/// started (ETXTBSY).
+fn install(from: &Path, to: &Path) {
+    let done = Command::new("install")
+        .arg("--mode=755")
+        .args([from, to])
+        .status();
+    assert!(done.unwrap().success());
+}
+
 /// A generation's `postgres` with a database of the version before, and an image with both versions' programs.
 struct Place {
     root: tempfile::TempDir,
@@ -46,7 +56,10 @@ impl Place {
             root: tempfile::tempdir_in("/tmp").unwrap(),
             own: major(),
         };
-        std::fs::copy(env!("CARGO_BIN_EXE_atalaya-firstboot"), place.at(PROGRAM)).unwrap();
+        install(
+            Path::new(env!("CARGO_BIN_EXE_atalaya-firstboot")),
+            &place.at(PROGRAM),
+        );
         for number in [place.own, place.old()] {
             let programs_of = place.bin(number);
             std::fs::create_dir_all(&programs_of).unwrap();
@@ -287,7 +300,9 @@ fn a_server_that_is_in_the_middle_of_something_is_ended_with_the_failure() {
         "#!/bin/sh\ncase \" $* \" in *--analyze-only*) exit 1;; esac\nexec {}/vacuumdb \"$@\"\n",
         programs().display()
     );
-    atalaya_sys::durable::write(&broken, script.as_bytes(), 0o755, None).unwrap();
+    let written = place.at("vacuumdb");
+    atalaya_sys::durable::write(&written, script.as_bytes(), 0o644, None).unwrap();
+    install(&written, &broken);
     let done = place.upgrade();
     assert!(!done.status.success());
     assert!(
