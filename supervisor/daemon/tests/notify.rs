@@ -5,9 +5,13 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
+use std::sync::Mutex;
 
 use atalaya_sys::reap;
 use atalayad::notify::{Expected, Word, hear, take};
+
+/// One test at a time: each has descriptors of its own.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -15,6 +19,7 @@ fn open_descriptors() -> usize {
 
 #[test]
 fn only_the_own_cgroup_and_user_are_believed_and_nothing_else_leaves_a_descriptor() {
+    let _alone = ALONE.lock().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let server = atalaya_sys::notify::bind(&path, 0o666).unwrap();
@@ -73,6 +78,7 @@ fn only_the_own_cgroup_and_user_are_believed_and_nothing_else_leaves_a_descripto
 
 #[test]
 fn another_user_in_the_own_cgroup_is_not_believed() {
+    let _alone = ALONE.lock().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let server = atalaya_sys::notify::bind(&path, 0o666).unwrap();
