@@ -54,19 +54,7 @@ pub fn draw(view: &View, page: Page, scroll: usize, can_quit: bool, area: Rect) 
         text(&mut buffer, area, 0, &view.answer.state, Style::new());
         return buffer;
     }
-    let [head, body, keys] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Min(1),
-        Constraint::Length(1),
-    ])
-    .areas(area);
-    title(view, head, &mut buffer);
-    let body = Rect::new(
-        body.x + MARGIN,
-        body.y,
-        body.width.saturating_sub(2 * MARGIN),
-        body.height,
-    );
+    let (body, keys) = frame(view, area, &mut buffer);
     match page {
         Page::Overview => overview(view, body, &mut buffer),
         Page::Services => services(view, scroll, body, &mut buffer),
@@ -74,6 +62,24 @@ pub fn draw(view: &View, page: Page, scroll: usize, can_quit: bool, area: Rect) 
     }
     key_line(view, page, can_quit, keys, &mut buffer);
     buffer
+}
+
+/// The title above; what is left of the area for the body, and the line of keys.
+fn frame(view: &View, area: Rect, buffer: &mut Buffer) -> (Rect, Rect) {
+    let [head, body, keys] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Min(1),
+        Constraint::Length(1),
+    ])
+    .areas(area);
+    title(view, head, buffer);
+    let body = Rect::new(
+        body.x + MARGIN.min(body.width),
+        body.y,
+        body.width.saturating_sub(2 * MARGIN),
+        body.height,
+    );
+    (body, keys)
 }
 
 fn bold() -> Style {

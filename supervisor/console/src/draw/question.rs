@@ -2,28 +2,16 @@
 
 use atalaya_core::words::harmless;
 use ratatui::buffer::Buffer;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};
 
-use super::{MARGIN, bold, reversed, text, title};
+use super::{bold, frame, reversed, text};
 use crate::model::View;
 use crate::question::{Question, State, WORD};
 
 pub fn draw(view: &View, question: &Question, area: Rect) -> Buffer {
     let mut buffer = Buffer::empty(area);
-    let [head, body, keys] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Min(1),
-        Constraint::Length(1),
-    ])
-    .areas(area);
-    title(view, head, &mut buffer);
-    let body = Rect::new(
-        body.x + MARGIN.min(body.width),
-        body.y,
-        body.width.saturating_sub(2 * MARGIN),
-        body.height,
-    );
+    let (body, keys) = frame(view, area, &mut buffer);
     let width = usize::from(body.width).min(76);
     let mut y = 1;
     for (line, style) in lines(view, question) {
