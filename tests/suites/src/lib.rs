@@ -15,4 +15,5 @@ pub mod inside;
 pub mod place;
 pub mod story;
 pub mod stream;
+pub mod updating;
 pub mod workshop;

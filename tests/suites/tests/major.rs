@@ -4,16 +4,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use atalaya_suites::appliance::{
-    ADMINISTRATOR, Appliance, BOOT, FIRST_BOOT, PASSWORD, run, served, wait_served,
-};
-use atalaya_suites::client::Client;
+use anyhow::ensure;
+use atalaya_suites::appliance::{Appliance, BOOT, FIRST_BOOT, run, served, wait_served};
 use atalaya_suites::download::Download;
 use atalaya_suites::place::{Image, Place};
 use atalaya_suites::story::{self, Step};
-use atalaya_vm::{Snapshot, Vm};
-use serde_json::Value;
+use atalaya_suites::updating::{last_update, log_in, version, version_of};
+use atalaya_vm::Vm;
 
 const DISK: u64 = 12;
 /// A whole system is fetched, written, read back and compared, on an emulated machine; then it restarts.
@@ -67,12 +64,6 @@ fn begin() -> anyhow::Result<Major> {
     })
 }
 
-fn log_in(appliance: &Appliance, state: &Snapshot) -> anyhow::Result<Client> {
-    let mut client = appliance.client(state)?;
-    client.log_in(ADMINISTRATOR, PASSWORD)?;
-    Ok(client)
-}
-
 impl Major {
     fn install(&self, again: bool) -> anyhow::Result<()> {
         let download = Download::start(&self.two.file("atalaya.bundle")?)?;
@@ -97,18 +88,11 @@ impl Major {
 
     /// Users are in, on this version, and the post is there.
     fn wait_version(&self, image: &Image) -> anyhow::Result<()> {
-        let wanted = image.manifest()["version"].as_str();
-        let wanted = wanted.context("the image's manifest has no version")?;
+        let wanted = version_of(image)?;
         let state = self.vm.wait_status(
             &format!("version {wanted} to admit users"),
             TRIAL,
-            |state| {
-                state
-                    .boot
-                    .as_ref()
-                    .is_some_and(|boot| boot.version == wanted)
-                    && served(state)
-            },
+            |state| version(state) == wanted && served(state),
         )?;
         self.vm.agent()?.wait_ready(BOOT)?;
         let messages = log_in(&self.appliance, &state)?.messages(&self.channel)?;
@@ -145,17 +129,6 @@ impl Major {
     fn has(&self, path: &str) -> bool {
         self.vm.agent().is_ok_and(|agent| agent.stat(path).is_ok())
     }
-
-    fn last_update(&self) -> anyhow::Result<Value> {
-        let text = run(
-            &self.vm,
-            &["/usr/bin/atalaya", "--json", "update", "history"],
-        )?;
-        let list: Value = serde_json::from_str(&text).context("the history is no JSON")?;
-        let list = list.as_array().or_else(|| list["history"].as_array());
-        let last = list.and_then(|list| list.last());
-        Ok(last.context("the history is empty")?.clone())
-    }
 }
 
 /// pg_upgrade refuses a column whose content is the number of something in the old cluster: a check of its own, before it changes anything.
@@ -163,7 +136,7 @@ fn cannot_be_carried_over(of: &mut Major) -> anyhow::Result<()> {
     of.sql(17, "CREATE TABLE odd (named regproc)")?;
     of.install(false)?;
     of.wait_version(&of.one)?;
-    let last = of.last_update()?;
+    let last = last_update(&of.vm)?;
     let reason = last["reason"].to_string();
     ensure!(
         last["outcome"] == "rolled_back"
@@ -177,7 +150,7 @@ fn cannot_be_carried_over(of: &mut Major) -> anyhow::Result<()> {
 
 fn over_and_back(of: &mut Major) -> anyhow::Result<()> {
     // The step before may not have been chosen.
-    let again = (of.last_update()).is_ok_and(|last| last["outcome"] == "rolled_back");
+    let again = (last_update(&of.vm)).is_ok_and(|last| last["outcome"] == "rolled_back");
     of.install(again)?;
     of.wait_version(&of.two)?;
     let version = of.sql(18, "SHOW server_version_num")?;
@@ -187,7 +160,7 @@ fn over_and_back(of: &mut Major) -> anyhow::Result<()> {
         "SELECT count(*) > 0 FROM pg_stats WHERE schemaname = 'public'",
     )?;
     ensure!(statistics == "t", "there are no statistics");
-    let last = of.last_update()?;
+    let last = last_update(&of.vm)?;
     ensure!(last["outcome"] == "opened", "the history ends with {last}");
     let log = run(&of.vm, &["/usr/bin/atalaya", "logs", "-u", "pg-upgrade"])?;
     ensure!(

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use atalaya_suites::disk::{copy_grown, partitions};
+use atalaya_suites::updating::{last_update, version_of};
 use atalaya_vm::Disk;
 
-use crate::forward::history;
-use crate::{DISK, GIB, Update, switch_off, version_of};
+use crate::{DISK, GIB, Update, switch_off};
 
 const MIB: u64 = 1 << 20;
 /// As in docs/keys.md.
@@ -49,7 +49,7 @@ pub fn an_image_written_over_the_system_keeps_the_data(of: &mut Update) -> anyho
     let vm = of.boot(Disk::new(&disk))?;
     let client = of.wait_version(&vm, &of.two, 2)?;
     of.check_kept(&client)?;
-    let last = history(&vm)?;
+    let last = last_update(&vm)?;
     ensure!(
         last["from"] == version_of(&of.one)? && last["to"] == version_of(&of.two)?,
         "the history ends with {last}"

@@ -9,10 +9,11 @@ use atalaya_suites::disk::partitions;
 use atalaya_suites::download::Download;
 use atalaya_suites::inside::{AGENT, SIGKILL, supervisor};
 use atalaya_suites::story::eventually;
+use atalaya_suites::updating::{last_update, version, version_of};
 use atalaya_vm::{Cut, Vm};
 
-use crate::forward::{INSTALL, history};
-use crate::{Update, version, version_of};
+use crate::Update;
+use crate::forward::INSTALL;
 
 type Run = fn(&mut Update) -> anyhow::Result<()>;
 
@@ -122,7 +123,7 @@ fn check_back(of: &Update, vm: &Vm, why: &str) -> anyhow::Result<()> {
     let client = of.wait_version(vm, &of.one, TRIALS)?;
     of.check_kept(&client)?;
     vm.agent()?.wait_ready(TRIAL)?;
-    let last = history(vm)?;
+    let last = last_update(vm)?;
     let what = last["reason"]["what"].as_str().unwrap_or_default();
     ensure!(
         last["outcome"] == "rolled_back" && what.contains(why),
@@ -242,7 +243,7 @@ fn failing_migration(of: &mut Update) -> anyhow::Result<()> {
     let vm = armed(of, Tries::Three)?;
     migration_fault(of, &vm, "fail-migration")?;
     check_back(of, &vm, "mattermost has ended in its start")?;
-    let log = history(&vm)?["reason"]["log"].to_string();
+    let log = last_update(&vm)?["reason"]["log"].to_string();
     let says = "failed to apply database migrations: migration 11";
     ensure!(log.contains(says), "{says:?} is not in the kept log: {log}");
     Ok(())

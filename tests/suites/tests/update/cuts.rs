@@ -4,10 +4,11 @@ use anyhow::{Context, bail, ensure};
 use atalaya_suites::aftermath::problems;
 use atalaya_suites::appliance::{BOOT, FIRST_BOOT, served, wait_served};
 use atalaya_suites::inside::AGENT;
+use atalaya_suites::updating::{log_in, version, version_of};
 use atalaya_vm::agent_protocol::examine::Examined;
 use atalaya_vm::{Cut, Dice, Disk, Vm};
 
-use crate::{Update, log_in, version, version_of};
+use crate::Update;
 
 /// So many disks are looked at, and so many booted; `make soak` takes more.
 const EXAMINED: usize = 200;

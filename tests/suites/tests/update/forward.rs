@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use atalaya_suites::appliance::{BOOT, run, wait_served};
 use atalaya_suites::download::Download;
-use atalaya_vm::{CrashDisk, Disk, Packets, Snapshot, UnitState, Vm, WriteLog};
-use serde_json::Value;
+use atalaya_suites::updating::{last_update, log_in, version, version_of};
+use atalaya_vm::{CrashDisk, Disk, Packets, Snapshot, UnitState, WriteLog};
 
-use crate::{Update, log_in, switch_off, version, version_of};
+use crate::{Update, switch_off};
 
 /// A whole system is fetched, written, read back and compared, on an emulated machine.
 pub const INSTALL: Duration = Duration::from_secs(400);
@@ -85,7 +85,7 @@ pub fn one_command_moves_everything_forward_and_a_rollback_back(
     vm.agent()?.wait_ready(BOOT)?;
     let slot = vm.status().snapshot().boot.map(|boot| boot.slot);
     ensure!(slot.as_deref() == Some("b"), "it runs from slot {slot:?}");
-    let history = history(&vm)?;
+    let history = last_update(&vm)?;
     ensure!(
         history["outcome"] == "opened" && history["to"] == two.as_str(),
         "the history ends with {history}"
@@ -115,13 +115,4 @@ pub fn one_command_moves_everything_forward_and_a_rollback_back(
     switch_off(&vm)?;
     of.crash = Some(CrashDisk::start(&of.base, WriteLog::read(&log)?)?);
     Ok(())
-}
-
-/// The last update that has ended.
-pub fn history(vm: &Vm) -> anyhow::Result<Value> {
-    let text = run(vm, &["/usr/bin/atalaya", "--json", "update", "history"])?;
-    let list: Value = serde_json::from_str(&text).context("the history is no JSON")?;
-    let list = list.as_array().or_else(|| list["history"].as_array());
-    let last = list.and_then(|list| list.last());
-    Ok(last.context("the history is empty")?.clone())
 }

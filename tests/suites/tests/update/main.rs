@@ -13,14 +13,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use atalaya_suites::appliance::{
-    ADMINISTRATOR, Appliance, BOOT, FIRST_BOOT, PASSWORD, POWER_OFF, wait_served,
-};
+use atalaya_suites::appliance::{Appliance, BOOT, FIRST_BOOT, POWER_OFF, wait_served};
 use atalaya_suites::client::Client;
 use atalaya_suites::disk::copy_grown;
 use atalaya_suites::place::{Image, Place};
 use atalaya_suites::story::{self, Branches, Step};
-use atalaya_vm::{CrashDisk, Disk, Snapshot, Vm};
+use atalaya_suites::updating::{log_in, version, version_of};
+use atalaya_vm::{CrashDisk, Disk, Vm};
 
 const GIB: u64 = 1 << 30;
 const DISK: u64 = 12;
@@ -127,27 +126,11 @@ fn begin() -> anyhow::Result<Update> {
     })
 }
 
-fn log_in(appliance: &Appliance, state: &Snapshot) -> anyhow::Result<Client> {
-    let mut client = appliance.client(state)?;
-    client.log_in(ADMINISTRATOR, PASSWORD)?;
-    Ok(client)
-}
-
 fn switch_off(vm: &Vm) -> anyhow::Result<()> {
     vm.press_power_button()?;
     let exit = vm.wait_exit("the machine to switch itself off", POWER_OFF)?;
     ensure!(exit.success(), "QEMU ended with {exit}");
     Ok(())
-}
-
-/// The version that a booted machine reports.
-fn version(state: &Snapshot) -> &str {
-    state.boot.as_ref().map_or("none", |boot| &boot.version)
-}
-
-fn version_of(image: &Image) -> anyhow::Result<&str> {
-    let version = image.manifest()["version"].as_str();
-    version.context("the image's manifest has no version")
 }
 
 impl Update {

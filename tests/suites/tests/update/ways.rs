@@ -15,11 +15,12 @@ use atalaya_suites::download::Download;
 use atalaya_suites::inside::{AGENT, SIGKILL, supervisor};
 use atalaya_suites::place::Image;
 use atalaya_suites::story::eventually;
+use atalaya_suites::updating::{last_update, log_in, version_of};
 use atalaya_vm::{Disk, Vm};
 use serde_json::Value;
 
-use crate::forward::{INSTALL, history};
-use crate::{GIB, Update, log_in, version_of};
+use crate::forward::INSTALL;
+use crate::{GIB, Update};
 
 const ATALAYA: &str = "/usr/bin/atalaya";
 /// Every answer of the server ends after so many bytes.
@@ -157,7 +158,7 @@ fn a_reboot_costs_nothing(vm: &Vm, download: &Download) -> anyhow::Result<()> {
 fn it_is_cancelled(of: &Update, vm: &Vm) -> anyhow::Result<()> {
     run(vm, &[ATALAYA, "update", "cancel"])?;
     let answer = wait_update(vm, "its end", LIMIT, |answer| answer["busy"] == false)?;
-    let last = history(vm)?;
+    let last = last_update(vm)?;
     ensure!(
         answer["stage"] == "failed" && last["reason"]["what"] == "it was cancelled",
         "it was cancelled, and is told as {} and {last}",
