@@ -1,44 +1,18 @@
 //! `initdb` with a real PostgreSQL, as an ordinary user: what is in the cluster, and what a try that was cut off leaves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test: whatever is not as expected fails it
 
+mod postgresql;
+
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use postgresql::{install, major, programs, provider};
+
 /// PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65534;
 const PROGRAM: &str = "atalaya-firstboot";
-
-/// The newest PostgreSQL of this machine, or the one named by ATALAYA_TEST_POSTGRESQL (its `bin`).
-fn programs() -> PathBuf {
-    if let Some(given) = std::env::var_os("ATALAYA_TEST_POSTGRESQL") {
-        return given.into();
-    }
-    let mut versions: Vec<u32> = std::fs::read_dir("/usr/lib/postgresql")
-        .expect("PostgreSQL's server programs (package postgresql) are needed")
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
-        .collect();
-    versions.sort_unstable();
-    PathBuf::from(format!(
-        "/usr/lib/postgresql/{}/bin",
-        versions.last().unwrap()
-    ))
-}
-
-/// The builtin provider came with 17.
-fn provider() -> &'static str {
-    let output = Command::new(programs().join("postgres"))
-        .arg("--version")
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let major: u32 = text
-        .split([' ', '.'])
-        .find_map(|word| word.parse().ok())
-        .unwrap();
-    if major >= 17 { "builtin" } else { "libc" }
-}
 
 struct Place {
     root: tempfile::TempDir,
@@ -49,8 +23,8 @@ impl Place {
         let root = tempfile::tempdir_in("/tmp").unwrap();
         std::os::unix::fs::chown(root.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         // Where it was built an ordinary user may not get to.
-        let program = env!("CARGO_BIN_EXE_atalaya-firstboot");
-        std::fs::copy(program, root.path().join(PROGRAM)).unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_atalaya-firstboot"));
+        install(program, &root.path().join(PROGRAM));
         Self { root }
     }
 
@@ -61,7 +35,12 @@ impl Place {
     /// The program as the unit runs it; `programs` may be another directory.
     fn initdb(&self, programs: &Path) -> Output {
         Command::new(self.root.path().join(PROGRAM))
-            .args(["initdb", "--locale-provider", provider(), "--programs"])
+            .args([
+                "initdb",
+                "--locale-provider",
+                provider(major()),
+                "--programs",
+            ])
             .arg(programs)
             .arg("--directory")
             .arg(self.cluster())
@@ -128,7 +107,7 @@ fn the_cluster_is_what_mattermost_needs_and_is_made_once() {
     assert_eq!(place.names(), ["17"]);
     assert_eq!(
         place.ask("postgres", "SELECT datname, pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datlocprovider FROM pg_database WHERE datname = 'mattermost'"),
-        format!("mattermost mattermost UTF8 {}", &provider().replace("builtin", "b").replace("libc", "c"))
+        format!("mattermost mattermost UTF8 {}", &provider(major()).replace("builtin", "b").replace("libc", "c"))
     );
     assert_eq!(
         place.ask(

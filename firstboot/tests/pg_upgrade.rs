@@ -2,47 +2,16 @@
 //! major version, so it stands for the older one too (pg_upgrade takes equal ones); and its file system need not be able to clone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test: whatever is not as expected fails it
 
+mod postgresql;
+
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use postgresql::{install, major, programs, provider};
+
 const PROGRAM: &str = "atalaya-firstboot";
-
-/// The newest PostgreSQL of this machine, or the one named by ATALAYA_TEST_POSTGRESQL (its `bin`).
-fn programs() -> PathBuf {
-    if let Some(given) = std::env::var_os("ATALAYA_TEST_POSTGRESQL") {
-        return given.into();
-    }
-    let mut versions: Vec<u32> = std::fs::read_dir("/usr/lib/postgresql")
-        .expect("PostgreSQL's server programs (package postgresql) are needed")
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
-        .collect();
-    versions.sort_unstable();
-    let newest = versions.last().unwrap();
-    PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin"))
-}
-
-fn major() -> u32 {
-    let output = Command::new(programs().join("postgres"))
-        .arg("--version")
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.split([' ', '.'])
-        .find_map(|word| word.parse().ok())
-        .unwrap()
-}
-
-/// By another process: a program that this one had open for writing might still be so in a child that another test starts just then, and could not be
-/// started (ETXTBSY).
-fn install(from: &Path, to: &Path) {
-    let done = Command::new("install")
-        .arg("--mode=755")
-        .args([from, to])
-        .status();
-    assert!(done.unwrap().success());
-}
 
 /// A generation's `postgres` with a database of the version before, and an image with both versions' programs.
 struct Place {
@@ -113,9 +82,8 @@ impl Place {
     }
 
     fn step(&self, step: &str, number: u32, more: &[&str]) -> Output {
-        let provider = if self.own >= 17 { "builtin" } else { "libc" };
         self.command(&self.at(PROGRAM))
-            .args([step, "--locale-provider", provider, "--directory"])
+            .args([step, "--locale-provider", provider(self.own), "--directory"])
             .arg(self.cluster(number))
             .arg("--programs")
             .arg(self.bin(number))
