@@ -2,7 +2,7 @@
 
 use atalaya_core::update::assess::Mode;
 use atalaya_core::update::machine::{Effect, Event, Notice, Phase, Run, Work, boot, resume, step};
-use atalaya_core::update::record::{Past, Reason, Stage};
+use atalaya_core::update::record::{Past, Reason, Record, Stage};
 use atalaya_core::update::task::Outcome;
 
 use crate::acts::{Act, Quality};
@@ -93,11 +93,13 @@ fn what_the_loader_used_up_in_silence_is_not_tried_again() {
         let entries = Event::Entries(Outcome::Done(report(left)));
         step(&record, &run, NOW, entries).unwrap().record
     };
-    assert!(
-        looked(Some(3)).quarantine.is_empty(),
-        "it was never started"
-    );
+    let generation = |record: &Record| record.candidate.as_ref().unwrap().generation;
+    assert_eq!(generation(&record), Some(3));
+    let unused = looked(Some(3));
+    assert!(unused.quarantine.is_empty(), "it was never started");
+    assert_eq!(generation(&unused), None, "nobody has written to the copy");
     let used_up = looked(Some(0));
+    assert_eq!(generation(&used_up), Some(3), "kept for diagnosis");
     assert_eq!(used_up.quarantine[0].root_hash, "r3");
     let reason = used_up.history.last().unwrap().reason.clone().unwrap();
     assert!(reason.what.contains("1.3.0"), "{reason:?}");

@@ -177,7 +177,8 @@ impl Course {
         self.resume_or_rest();
     }
 
-    /// The new version never reported; if the loader has used up its tries, it was its own fault.
+    /// The new version never reported. If the loader has used up its tries, that was its own fault, and its data tell why; if not, nobody has
+    /// written to its copy, which is worth nothing.
     pub(super) fn looked(&mut self, outcome: Outcome<EspReport>) {
         let number = self.record.candidate.as_ref().and_then(|c| c.entry);
         let is_used_up = match outcome {
@@ -200,6 +201,11 @@ impl Course {
                 past.reason = Some(reason);
             }
             self.record.quarantine_candidate(self.now);
+            self.write();
+        } else if let Some(candidate) = self.record.candidate.as_mut()
+            && !candidate.way_back
+        {
+            candidate.generation = None;
             self.write();
         }
         self.go(Phase::TakingBack);
