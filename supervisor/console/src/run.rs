@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use crate::client;
 use crate::draw::{Page, draw, draw_question};
 use crate::keys::{Key, Reader};
-use crate::model::View;
+use crate::model::{Offer, View};
 use crate::paint::{ASK, ENTER, LEAVE, Painter};
 use crate::question::{self, Question};
 use crate::session::{Effect, Event, Kind, Session};
@@ -66,14 +66,14 @@ pub type News = Option<Arc<View>>;
 pub async fn look(socket: PathBuf, news: watch::Sender<News>) {
     let mut last: News = None;
     loop {
-        let view = match client::ask(&socket).await {
-            Ok(answer) => {
-                let before = last.as_ref().map(|view| &view.answer);
-                Some(Arc::new(View::new(before, answer)))
-            }
-            Err(_) => None,
-        };
-        last.clone_from(&view);
+        let view = client::ask(&socket).await.ok().map(|answer| {
+            let before = last.as_ref().map(|view| &view.answer);
+            Arc::new(View::new(before, answer))
+        });
+        // A question without an answer tells nothing new.
+        if view.is_some() {
+            last.clone_from(&view);
+        }
         news.send_replace(view);
         tokio::time::sleep(LOOK_PAUSE).await;
     }
@@ -116,6 +116,8 @@ struct Desk<'a> {
     paths: &'a Paths,
     terminal: Terminal,
     news: watch::Receiver<News>,
+    /// The last of them: under load a question now and then goes without an answer, and that changes nothing on the screen.
+    known: News,
     session: Session,
     keys: Reader,
     painter: Painter,
@@ -144,6 +146,7 @@ impl<'a> Desk<'a> {
             paths,
             terminal,
             news,
+            known: None,
             session: Session::new(place.kind),
             keys: Reader::default(),
             painter: Painter::new(Rect::default()),
@@ -185,26 +188,26 @@ impl<'a> Desk<'a> {
     }
 
     async fn hear_news(&mut self) -> io::Result<()> {
-        let event = match &*self.news.borrow_and_update() {
-            Some(view) => Event::News {
-                available: !view.answer.is_ending(),
-            },
+        let news = self.news.borrow_and_update().clone();
+        let Some(view) = news else {
             // How long it is away is the session's to count.
-            None => Event::Tick,
+            return self.event(Event::Tick).await;
         };
+        let available = !view.answer.is_ending();
+        self.known = Some(view);
         self.stale = true;
         self.forget_what_is_gone();
-        self.event(event).await
+        self.event(Event::News { available }).await
+    }
+
+    fn offered(&self) -> Option<&Offer> {
+        question::offered(&self.known.as_ref()?.answer)
     }
 
     /// A stick that was pulled out or holds something else asks nothing any more.
     fn forget_what_is_gone(&mut self) {
-        let news = self.news.borrow();
-        let offer = news
-            .as_ref()
-            .and_then(|view| question::offered(&view.answer));
         let asked = self.question.as_ref().map(|question| &question.offer);
-        if self.begun.is_none() && asked.is_some() && asked != offer {
+        if self.begun.is_none() && asked.is_some() && asked != self.offered() {
             self.question = None;
         }
     }
@@ -242,11 +245,7 @@ impl<'a> Desk<'a> {
     }
 
     fn put_question(&mut self) {
-        let news = self.news.borrow();
-        let offer = news
-            .as_ref()
-            .and_then(|view| question::offered(&view.answer));
-        self.question = offer.cloned().map(Question::new);
+        self.question = self.offered().cloned().map(Question::new);
     }
 
     async fn on_key(&mut self, key: Key) -> io::Result<()> {
@@ -339,15 +338,12 @@ impl<'a> Desk<'a> {
         if !self.session.is_drawn() || !self.stale || !self.terminal.is_idle() {
             return;
         }
-        let picture = {
-            let news = self.news.borrow();
-            let Some(view) = &*news else { return };
-            let can_quit = self.place.kind == Kind::Line;
-            let area = self.painter.area();
-            match &self.question {
-                Some(question) => draw_question(view, question, area),
-                None => draw(view, self.page, self.scroll, can_quit, area),
-            }
+        let Some(view) = &self.known else { return };
+        let can_quit = self.place.kind == Kind::Line;
+        let area = self.painter.area();
+        let picture = match &self.question {
+            Some(question) => draw_question(view, question, area),
+            None => draw(view, self.page, self.scroll, can_quit, area),
         };
         let text = self.painter.paint(picture);
         self.terminal.queue(&text);

@@ -100,6 +100,7 @@ fn wait<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
 
 /// A supervisor that answers what it is told to, and counts.
 struct Supervisor {
+    /// Null: it hangs up instead.
     answer: Arc<Mutex<Value>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
@@ -120,7 +121,10 @@ impl Supervisor {
                     .lock()
                     .unwrap()
                     .push(request.lines().next().unwrap_or_default().to_owned());
-                let body = body.lock().unwrap().to_string();
+                let body = body.lock().unwrap().clone();
+                if body.is_null() {
+                    continue;
+                }
                 let answer =
                     format!("HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n{body}");
                 // The program may have ended.
@@ -132,6 +136,11 @@ impl Supervisor {
 
     fn change(&self, key: &str, value: Value) {
         self.answer.lock().unwrap()[key] = value;
+    }
+
+    /// Has it hang up on each question from now on; gives what it would answer.
+    fn be_silent(&self) -> Value {
+        std::mem::take(&mut *self.answer.lock().unwrap())
     }
 
     /// Waits until the program has heard what is answered now.
@@ -307,6 +316,34 @@ fn a_stick_is_installed_by_whoever_types_the_word_in_front_of_the_machine() {
         .person
         .wait("the overview", |text| text.contains("READY"));
     assert_eq!(posts(&stage).len(), 1);
+    stage.terminate();
+}
+
+#[test]
+fn a_supervisor_that_misses_a_question_changes_nothing_on_the_screen() {
+    let mut stage = Stage::new("screen", 24, 80, true);
+    let offer = json!({ "version": "0.2.0", "mattermost": "11.8.0", "postgresql": "17.6" });
+    stage.supervisor.change("update", json!({ "stick": offer }));
+    stage
+        .person
+        .wait("the stick", |text| text.contains("holds version 0.2.0"));
+    let answer = stage.supervisor.be_silent();
+    stage.supervisor.wait_asked();
+    stage.person.press(b"u");
+    stage.person.wait("the question", |text| {
+        text.contains("Install version 0.2.0?")
+    });
+    stage.person.press(b"pro");
+    stage
+        .person
+        .wait("what is typed", |text| text.contains("pro_"));
+    stage.supervisor.wait_asked();
+    *stage.supervisor.answer.lock().unwrap() = answer;
+    stage.supervisor.wait_asked();
+    stage.person.press(b"ceed");
+    stage
+        .person
+        .wait("the word", |text| text.contains("proceed_"));
     stage.terminate();
 }
 
