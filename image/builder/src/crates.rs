@@ -64,7 +64,8 @@ pub fn in_image(project: &Project, test: bool) -> Result<Vec<Crate>> {
         Command::new("cargo").current_dir(&project.root).args([
             "metadata",
             "--format-version=1",
-            "--offline",
+            // It reads all that the lock file names: what only tests use may not have been fetched before.
+            "--locked",
             "--filter-platform=x86_64-unknown-linux-gnu",
         ]),
         &project.logs(),
