@@ -31,6 +31,7 @@ pub fn update(answer: &Value) -> String {
     let progress = part(answer, "progress");
     if progress.is_object() {
         lines.extend(row("", &bar(&progress)));
+        lines.extend(row("From", &text(answer, "source")));
     }
     let good = part(answer, "good");
     lines.extend(row(
@@ -280,6 +281,18 @@ mod tests {
         );
         let past_its_end = json!({ "done": 3, "total": 2, "step": "compare", "fetched": 0 });
         assert!(update_progress(&answer(past_its_end)).contains("] 100 %"));
+    }
+
+    #[test]
+    fn the_status_says_what_is_written_from_where() {
+        let shown = update(&json!({
+            "words": "a version is being written", "good": { "version": "0.2.0", "slot": "b" }, "source": "a stick, at the console",
+            "progress": { "done": 0, "total": 0, "fetched": 4096, "step": "verify" }, "rollback": { "refused": "there is none." },
+        }));
+        assert!(
+            shown.contains("\n             Verifying, 4.0 KiB read\nFrom         a stick, at the console\nVersion "),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use atalaya_suites::appliance::run;
 use atalaya_suites::disk::partitions;
 use atalaya_suites::download::Download;
-use atalaya_suites::inside::{AGENT, SIGKILL, supervisor};
+use atalaya_suites::inside::AGENT;
 use atalaya_suites::story::eventually;
 use atalaya_suites::updating::{last_update, version, version_of};
 use atalaya_vm::{Cut, Vm};
@@ -202,16 +202,7 @@ fn unloadable(of: &mut Update) -> anyhow::Result<()> {
 fn dying_supervisor(of: &mut Update) -> anyhow::Result<()> {
     let vm = armed(of, Tries::Last)?;
     wait_trial(of, &vm)?;
-    let mark = vm.qmp().mark();
-    for _ in 0..5 {
-        let old = supervisor(&vm)?;
-        vm.agent()?.kill(old, SIGKILL)?;
-        eventually("another atalayad, or the end", TRIAL, || {
-            let over = vm.qmp().wait_event("RESET", mark, Duration::ZERO).is_some();
-            let other = supervisor(&vm).is_ok_and(|pid| pid != old);
-            Ok((over || other).then_some(()))
-        })?;
-    }
+    mischief(&vm, &["slay", "/sys/fs/cgroup/atalaya.daemon", "atalayad"])?;
     check_back(of, &vm, "its supervisor has died five times")
 }
 

@@ -281,7 +281,8 @@ fn a_stick_asks_on_the_console(vm: &Vm, image: &Image) -> anyhow::Result<()> {
         Ok(person.picture().contains("READY").then_some(()))
     })?;
     vm.plug_in()?;
-    person.wait(&format!("holds version {two}"))?;
+    // Among the messages it is told before it can be chosen.
+    person.wait("u update from the stick")?;
     person.press(b"u")?;
     person.wait(&format!("Install version {two}?"))?;
     show(&person);
@@ -291,7 +292,7 @@ fn a_stick_asks_on_the_console(vm: &Vm, image: &Image) -> anyhow::Result<()> {
     ensure!(update(vm)?["busy"] == false, "it began without a word");
     person.press(b"\r")?;
     let answer = wait_update(vm, "the stick's update", LIMIT, is_writing)?;
-    let source = &answer["candidate"]["source"];
+    let source = &answer["source"];
     ensure!(
         source == "a stick, at the console",
         "it comes from {source}"

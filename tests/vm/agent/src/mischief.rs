@@ -13,8 +13,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
+use nix::unistd::Pid;
 
 use crate::examine::examine;
 
@@ -32,6 +34,7 @@ pub fn act(words: &[String]) -> anyhow::Result<String> {
         ["knock", address, file] => knock(address.parse()?, Path::new(file)),
         ["clock", seconds] => shift_clock(seconds.parse()?),
         ["freeze", unit] => freeze(unit),
+        ["slay", cgroup, name] => slay(Path::new(cgroup), name),
         ["stab", pid] => stab(pid.parse()?),
         ["examine", disk] => Ok(serde_json::to_string(&examine(disk)?)?),
         ["take", device, bytes, path] => take(Path::new(device), bytes.parse()?, Path::new(path)),
@@ -132,6 +135,23 @@ fn freeze(unit: &str) -> anyhow::Result<String> {
                 if let Ok(mut file) = fs::OpenOptions::new().write(true).open(file) {
                     file.write_all(b"1").ok();
                 }
+            }
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Kills each process of this name in a cgroup as soon as there is one, for good.
+fn slay(cgroup: &Path, name: &str) -> anyhow::Result<String> {
+    let members = cgroup.join("cgroup.procs");
+    loop {
+        let pids = fs::read_to_string(&members)
+            .with_context(|| format!("failed to read {}", members.display()))?;
+        for pid in pids.lines() {
+            // It may be gone by now.
+            let is = fs::read_to_string(format!("/proc/{pid}/comm"));
+            if is.is_ok_and(|is| is.trim_end() == name) {
+                kill(Pid::from_raw(pid.parse()?), Signal::SIGKILL).ok();
             }
         }
         thread::sleep(Duration::from_millis(5));

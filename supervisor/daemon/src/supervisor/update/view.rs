@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atalaya_core::update::machine::{Event, Phase, doing, step};
-use atalaya_core::update::record::{Past, Stage};
+use atalaya_core::update::record::{Past, Record, Stage};
 use serde_json::{Value, json};
 
 use super::super::Supervisor;
@@ -38,6 +38,7 @@ impl Supervisor {
             "running": running,
             "good": record.good,
             "candidate": record.candidate,
+            "source": source(record),
             "progress": progress,
             "error": error(course),
             "rollback": rollback(course),
@@ -118,6 +119,13 @@ fn is_busy(course: &Course) -> bool {
 fn is_settling(course: &Course) -> bool {
     let is_comparing = matches!(course.phase(), Phase::Finding | Phase::Healing);
     is_comparing || (course.phase() == Phase::Rest && course.is_occupied())
+}
+
+/// Before the bundle has told what it holds there is only the wish.
+fn source(record: &Record) -> Option<&str> {
+    let wanted = record.wanted.as_ref().map(|wanted| &wanted.shown);
+    let candidate = record.candidate.as_ref().map(|candidate| &candidate.source);
+    wanted.or(candidate).map(String::as_str)
 }
 
 /// Why the last one came to nothing, in three sentences.
