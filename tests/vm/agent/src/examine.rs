@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -151,11 +151,28 @@ fn sha256(path: &Path) -> anyhow::Result<String> {
             count => hash.update(&piece[..count]),
         }
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hex(&hash.finalize()))
+}
+
+/// Of a kernel image. There are few, many disks hold them, and under emulation to compare is much faster than to hash: one that was met before
+/// lies in the place, under its digest.
+fn image_digest(content: &[u8]) -> anyhow::Result<String> {
+    let known = Path::new(PLACE).join("known");
+    fs::create_dir_all(&known).context("failed to make a place for what is known")?;
+    for (digest, path) in names(&known)? {
+        if fs::read(&path)? == content {
+            return Ok(digest);
+        }
+    }
+    let digest = hex(&Sha256::digest(content));
+    let file = File::create(known.join(&digest));
+    file.and_then(|mut file| file.write_all(content))
+        .context("failed to keep what is known")?;
+    Ok(digest)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn names(folder: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
@@ -184,7 +201,7 @@ fn boot_entries(folder: &Path) -> anyhow::Result<Vec<BootEntry>> {
             let content = fs::read(&path).with_context(|| format!("failed to read {name}"))?;
             Ok(BootEntry {
                 name,
-                sha256: sha256(&path)?,
+                sha256: image_digest(&content)?,
                 root_hash: root_hash(&content),
             })
         })
@@ -194,7 +211,7 @@ fn boot_entries(folder: &Path) -> anyhow::Result<Vec<BootEntry>> {
 /// The first `roothash=` in a kernel image.
 fn root_hash(image: &[u8]) -> Option<String> {
     const WORD: &[u8] = b"roothash=";
-    let at = image.windows(WORD.len()).position(|part| part == WORD)? + WORD.len();
+    let at = memchr::memmem::find(image, WORD)? + WORD.len();
     let hash = std::str::from_utf8(image.get(at..at + 64)?).ok()?;
     let digits = hash.bytes().all(|byte| byte.is_ascii_hexdigit());
     digits.then(|| hash.to_owned())
@@ -204,7 +221,7 @@ fn kept_images(folder: &Path) -> anyhow::Result<Vec<String>> {
     let mut list = Vec::new();
     for (name, path) in names(folder)? {
         if let Some(stem) = name.strip_suffix(".efi")
-            && sha256(&path)? == stem
+            && image_digest(&fs::read(&path)?)? == stem
         {
             list.push(stem.to_owned());
         }

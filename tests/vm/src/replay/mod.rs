@@ -3,7 +3,7 @@
 //! ([`Cut`]), and [`CrashDisk`] serves such a disk to another machine without ever making a file of it.
 //!
 //! What a disk promises, and all that it promises: what was written before a flush that was answered is there. Of what
-//! was written later any part may be there, in any order, down to single sectors.
+//! was written later any part may be there, in any order, down to single physical sectors of 4 KiB.
 
 mod content;
 mod cut;
