@@ -1,4 +1,4 @@
-//! Every cause for which a trial fails: each machine begins with the disk on which version 2 is armed, and ends with
+//! Every cause for which a trial fails, and one that is none: each machine begins with the disk on which version 2 is armed, and ends with
 //! version 1, which says why, and with everything that was ever written.
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use atalaya_suites::appliance::run;
 use atalaya_suites::disk::partitions;
 use atalaya_suites::download::Download;
-use atalaya_suites::inside::AGENT;
+use atalaya_suites::inside::{AGENT, SIGKILL, supervisor};
 use atalaya_suites::story::eventually;
 use atalaya_suites::updating::{last_update, version, version_of};
 use atalaya_vm::{Cut, Vm};
@@ -17,7 +17,7 @@ use crate::forward::INSTALL;
 
 type Run = fn(&mut Update) -> anyhow::Result<()>;
 
-pub const STEPS: [(&str, Run); 12] = [
+pub const STEPS: [(&str, Run); 13] = [
     (
         "three_silent_deaths_and_the_old_version_is_back",
         three_silent_deaths,
@@ -31,6 +31,10 @@ pub const STEPS: [(&str, Run); 12] = [
         unloadable,
     ),
     ("a_supervisor_that_dies_ends_the_trial", dying_supervisor),
+    (
+        "a_supervisor_that_dies_now_and_then_goes_on_with_the_trial",
+        mortal_supervisor,
+    ),
     ("a_unit_that_is_not_ready_ends_the_trial", unit_not_ready),
     (
         "a_migration_that_fails_ends_the_trial_at_its_first_try",
@@ -204,6 +208,20 @@ fn dying_supervisor(of: &mut Update) -> anyhow::Result<()> {
     wait_trial(of, &vm)?;
     mischief(&vm, &["slay", "/sys/fs/cgroup/atalaya.daemon", "atalayad"])?;
     check_back(of, &vm, "its supervisor has died five times")
+}
+
+/// Twice is no reason to give a version up: who comes next takes over what runs.
+fn mortal_supervisor(of: &mut Update) -> anyhow::Result<()> {
+    let vm = armed(of, Tries::Three)?;
+    wait_trial(of, &vm)?;
+    for _ in 0..2 {
+        let old = supervisor(&vm)?;
+        vm.agent()?.kill(old, SIGKILL)?;
+        eventually("another atalayad", TRIAL, || {
+            Ok(supervisor(&vm).ok().filter(|pid| *pid != old))
+        })?;
+    }
+    of.check_kept(&of.wait_version(&vm, &of.two, 2)?)
 }
 
 fn unit_not_ready(of: &mut Update) -> anyhow::Result<()> {
