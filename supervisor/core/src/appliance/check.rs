@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::reader::File;
-use super::tls::{Challenge, Mode, Secrets};
-use super::{Appliance, Host, Problem};
+use super::tls::{Challenge, Dns, Mode, Secrets};
+use super::{Appliance, Host, Problem, keys};
 
 /// Browsers' preload list takes a site from one year on (hstspreload.org).
 const PRELOAD_SECONDS: u64 = 31_536_000;
@@ -24,6 +24,7 @@ pub(super) fn problems(
     if appliance.tls.mode() == Mode::Acme {
         check.acme(appliance);
     }
+    check.dns(&appliance.tls.acme.dns);
     check.pairs(appliance, secrets, file);
     check.edge(appliance);
     check.problems
@@ -116,7 +117,7 @@ impl Check<'_> {
                 "one at least of \"tls-alpn-01\", \"http-01\" and \"dns-01\"",
             );
         }
-        if challenges.contains(&Challenge::Dns) && acme.dns.is_none() {
+        if challenges.contains(&Challenge::Dns) && acme.dns.server.is_none() {
             self.push(
                 &["tls.acme.challenges"],
                 None,
@@ -176,12 +177,15 @@ impl Check<'_> {
             ),
             (
                 "tls.acme.dns",
-                tls.acme.dns.is_some(),
+                tls.acme.dns != Dns::default(),
                 secrets.dns_key.is_some(),
                 ["server, key_name", "key"],
             ),
         ];
         for (table, open, secret, [open_name, secret_name]) in pairs {
+            if self.problems.iter().any(|problem| problem.key == table) {
+                continue;
+            }
             let missing = match (open, secret) {
                 (true, false) if secrets_are_there => secret_name,
                 (false, true) => open_name,
@@ -191,6 +195,23 @@ impl Check<'_> {
             let allowed = format!("{open_name} and {secret_name} together");
             self.push(&[table], None, &wrong, &allowed);
         }
+    }
+
+    fn dns(&mut self, dns: &Dns) {
+        let missing = match (dns.server, &dns.key_name) {
+            _ if *dns == Dns::default() => return,
+            (None, _) => "server",
+            (Some(_), None) => "key_name",
+            (Some(_), Some(_)) => return,
+        };
+        let key = keys::find(&format!("tls.acme.dns.{missing}"));
+        let allowed = key.map_or_else(String::new, |key| key.form().allowed());
+        self.push(
+            &["tls.acme.dns"],
+            None,
+            &format!("has no {missing}"),
+            &format!("{missing} is {allowed}"),
+        );
     }
 
     fn edge(&mut self, appliance: &Appliance) {

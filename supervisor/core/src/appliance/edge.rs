@@ -2,6 +2,8 @@
 
 use ipnet::IpNet;
 
+use super::words::words;
+
 /// `[edge]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
@@ -11,7 +13,7 @@ pub struct Edge {
     pub hsts_seconds: u64,
     pub hsts_include_subdomains: bool,
     pub hsts_preload: bool,
-    pub referrer_policy: String,
+    pub referrer_policy: ReferrerPolicy,
     /// None: the edge's own list.
     pub permissions_policy: Option<String>,
     /// Whose pages may show the site in a frame, beside its own.
@@ -27,13 +29,29 @@ pub struct Edge {
     pub limits: Limits,
 }
 
-/// `edge.csp`: what is added to the server's Content-Security-Policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Csp {
-    #[default]
-    Default,
-    Strict,
-    Off,
+words! {
+    /// `edge.csp`: what is added to the server's Content-Security-Policy.
+    #[derive(Default)]
+    pub enum Csp {
+        #[default]
+        Default = "default",
+        Strict = "strict",
+        Off = "off",
+    }
+}
+
+words! {
+    /// `edge.referrer_policy`. Those that tell another site the path are missing: a path can name a team and a channel.
+    #[derive(Default)]
+    pub enum ReferrerPolicy {
+        #[default]
+        NoReferrer = "no-referrer",
+        SameOrigin = "same-origin",
+        StrictOrigin = "strict-origin",
+        StrictOriginWhenCrossOrigin = "strict-origin-when-cross-origin",
+        Origin = "origin",
+        OriginWhenCrossOrigin = "origin-when-cross-origin",
+    }
 }
 
 /// `[edge.allow]`. An empty list lets everybody in, but `metrics`, which then lets nobody in.
@@ -82,7 +100,7 @@ impl Default for Edge {
             hsts_seconds: 86_400,
             hsts_include_subdomains: false,
             hsts_preload: false,
-            referrer_policy: "no-referrer".to_owned(),
+            referrer_policy: ReferrerPolicy::default(),
             permissions_policy: None,
             frame_ancestors: Vec::new(),
             upload_mib: 100,
@@ -116,23 +134,5 @@ impl Default for Limits {
             body_idle_seconds: 120,
             drain_seconds: 10,
         }
-    }
-}
-
-impl Csp {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::Strict => "strict",
-            Self::Off => "off",
-        }
-    }
-
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        [Self::Default, Self::Strict, Self::Off]
-            .into_iter()
-            .find(|csp| csp.as_str() == text)
-            .ok_or("is not one of the three")
     }
 }

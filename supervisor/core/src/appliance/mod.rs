@@ -10,11 +10,15 @@
 mod check;
 mod consequences;
 pub mod edge;
+pub(crate) mod key;
+pub mod keys;
 mod reader;
+pub mod reference;
 mod secret;
 pub mod tls;
 mod value;
-pub(crate) mod writer;
+mod words;
+mod writer;
 
 use std::fmt;
 
@@ -26,6 +30,7 @@ pub use value::pem::Pem;
 pub use value::{Email, Host, Hostname, SiteAddress, Username};
 
 use edge::Edge;
+use reader::File;
 use tls::{Secrets, Tls};
 
 /// The largest `appliance.toml` that is read, in bytes. The whole schema with comments is some hundred times smaller.
@@ -92,7 +97,12 @@ impl Stored {
     /// The file's text. [`parse_stored`] gives the same value.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        writer::text(&self.appliance, Some(&self.secrets))
+        let seed = Seed {
+            appliance: self.appliance.clone(),
+            secrets: self.secrets.clone(),
+            password: None,
+        };
+        writer::text(&seed, File::Stored)
     }
 }
 
@@ -100,7 +110,11 @@ impl Appliance {
     /// The file's text without any secret. [`parse_public`] gives the same value.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        writer::text(self, None)
+        let seed = Seed {
+            appliance: self.clone(),
+            ..Seed::default()
+        };
+        writer::text(&seed, File::Public)
     }
 }
 

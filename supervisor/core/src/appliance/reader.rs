@@ -1,26 +1,15 @@
-//! Reads `appliance.toml` by hand, key by key, so that every mistake is found in one pass and has its line.
+//! Reads `appliance.toml`, so that every mistake is found in one pass and has its line.
 //!
-//! Decides which keys exist and which type each has; what a value may be is decided in [`super::value`], and what may
-//! stand together in [`super::check`].
+//! Decides how a mistake is placed and shown. Which keys there are stands in [`super::keys`], what a value may be in
+//! [`super::value`], and what may stand together is decided in [`super::check`].
 
-mod edge;
-mod field;
-mod tls;
+use std::collections::BTreeMap;
 
-use toml::de::DeTable;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
-use self::field::{Field, Reader, line_of, one_line};
-use super::value::{self, Email, Hostname, SiteAddress, Username, network};
-use super::{
-    Administrator, Appliance, Invalid, MAX_BYTES, Problem, Secret, Seed, Site, Stored, Update,
-};
-use super::{DnsName, check};
-
-const KEYS: &str = "hostname, [site], [administrator], [tls], [edge], [update]";
-const SITE_KEYS: &str = "address, names";
-const UPDATE_KEYS: &str = "migration_patience_seconds";
-const ADMINISTRATOR_KEYS: &str = "username, email";
-const ADMINISTRATOR_SEED_KEYS: &str = "username, email, password";
+use super::key::{Key, Secrecy};
+use super::{Appliance, Invalid, MAX_BYTES, Problem, Seed, Stored, check, keys};
 
 /// Which of its readers a text is for: each knows which secrets may stand in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,20 +54,24 @@ fn parse(bytes: &[u8], file: File) -> Result<Seed, Invalid> {
     let table = DeTable::parse(text).map_err(|error| {
         // The parser's message names the character it met, never the rest of the line, which may be a password.
         let span = error.span().unwrap_or(0..0);
+        let message = error.message().lines().next().unwrap_or_default();
         Invalid(vec![Problem {
             key: String::new(),
             line: line_of(text, span.start),
             value: None,
-            wrong: format!(
-                "this is not TOML: {}",
-                one_line(error.message().lines().next().unwrap_or_default())
-            ),
+            wrong: format!("this is not TOML: {}", one_line(message)),
             allowed: "KEY = \"VALUE\" lines under [TABLE] lines (example: hostname = \"atalaya\")"
                 .to_owned(),
         }])
     })?;
-    let mut reader = Reader::new(text, file);
-    let seed = whole(&mut reader, table.get_ref());
+    let mut reader = Reader {
+        text,
+        file,
+        problems: Vec::new(),
+        lines: BTreeMap::new(),
+    };
+    let mut seed = Seed::default();
+    reader.table("", table.get_ref(), &mut seed);
     // Which keys go together is asked only once each is right by itself: else one mistake would be told twice.
     if reader.problems.is_empty() {
         let lines = &reader.lines;
@@ -124,95 +117,102 @@ fn decode(bytes: &[u8]) -> Result<&str, Invalid> {
     })
 }
 
-fn whole(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Seed {
-    let mut out = Seed::default();
-    for field in reader.fields_of("", table) {
-        match field.name {
-            "hostname" => reader.text(
-                &field,
-                value::HOSTNAME,
-                Hostname::parse,
-                &mut out.appliance.hostname,
-            ),
-            "site" => site(reader, &field, &mut out.appliance.site),
-            "administrator" => administrator(reader, &field, &mut out),
-            "tls" => tls::tls(reader, &field, &mut out.appliance.tls, &mut out.secrets),
-            "edge" => edge::edge(reader, &field, &mut out.appliance.edge),
-            "update" => update(reader, &field, &mut out.appliance.update),
-            _ => reader.unknown(&field, KEYS),
-        }
-    }
-    out
+struct Reader<'i> {
+    text: &'i str,
+    file: File,
+    problems: Vec<Problem>,
+    /// Where each key stands, by its dotted path.
+    lines: BTreeMap<String, usize>,
 }
 
-fn site(reader: &mut Reader<'_>, table: &Field<'_>, out: &mut Site) {
-    for field in reader.fields(table) {
-        match field.name {
-            "address" => {
-                let parse = |text: &str| SiteAddress::parse(text).map(Some);
-                reader.text(&field, value::SITE_ADDRESS, parse, &mut out.address);
-            }
-            "names" => reader.list(&field, network::NAMES, DnsName::parse, &mut out.names),
-            _ => reader.unknown(&field, SITE_KEYS),
-        }
-    }
+/// One key with its value, as the file has it.
+struct Entry<'t> {
+    path: String,
+    line: usize,
+    value: &'t Spanned<DeValue<'t>>,
 }
 
-fn administrator(reader: &mut Reader<'_>, table: &Field<'_>, out: &mut Seed) {
-    let Administrator { username, email } = &mut out.appliance.administrator;
-    for field in reader.fields(table) {
-        match field.name {
-            "username" => reader.text(&field, value::USERNAME, Username::parse, username),
-            "email" => reader.text(&field, value::EMAIL, Email::parse, email),
-            "password" if reader.file == File::Seed => {
-                let parse = |text: &str| value::parse_password(text).map(Some);
-                reader.hidden(&field, value::PASSWORD, parse, &mut out.password);
+impl Reader<'_> {
+    fn table(&mut self, table: &str, content: &DeTable<'_>, out: &mut Seed) {
+        for (name, value) in content {
+            let path = match table {
+                "" => name.get_ref().to_string(),
+                table => format!("{table}.{}", name.get_ref()),
+            };
+            let line = line_of(self.text, name.span().start);
+            self.lines.insert(path.clone(), line);
+            let entry = Entry { path, line, value };
+            // One with a dot in it, which TOML allows, is no key of ours.
+            let is_plain = !name.get_ref().contains('.');
+            if let Some(key) = keys::find(&entry.path).filter(|_| is_plain) {
+                self.key(key, &entry, out);
+            } else if is_plain && keys::is_table(&entry.path) {
+                self.below(&entry, out);
+            } else {
+                // The value is not shown: a mistyped `passwort` has one.
+                let allowed = keys::allowed_in(table, self.file);
+                self.push(&entry, None, "there is no such key here", &allowed);
             }
-            "password" => reader.push(
-                &field,
-                None,
+        }
+    }
+
+    fn below(&mut self, entry: &Entry<'_>, out: &mut Seed) {
+        match entry.value.get_ref().as_table() {
+            Some(content) => self.table(&entry.path, content, out),
+            None => {
+                // Not shown: what was meant as a table may hold a password.
+                let allowed = format!("a table (example: [{}])", entry.path);
+                self.push(entry, None, "is not a table", &allowed);
+            }
+        }
+    }
+
+    fn key(&mut self, key: &Key, entry: &Entry<'_>, out: &mut Seed) {
+        let (wrong, allowed) = match (key.secrecy, self.file) {
+            (Secrecy::Once, File::Stored | File::Public) => (
                 "a password is never kept in this file",
-                "only in a seed, for the first boot",
+                "only in a seed, for the first boot".to_owned(),
             ),
-            _ => {
-                let allowed = match reader.file {
-                    File::Seed => ADMINISTRATOR_SEED_KEYS,
-                    File::Stored | File::Public => ADMINISTRATOR_KEYS,
-                };
-                reader.unknown(&field, allowed);
+            (Secrecy::Kept, File::Public) => (
+                "a secret is never in this file",
+                "only in a seed and in the file that is kept".to_owned(),
+            ),
+            (Secrecy::Public | Secrecy::Kept | Secrecy::Once, _) => {
+                match key.read(entry.value.get_ref(), out) {
+                    Ok(()) => return,
+                    Err(wrong) => (wrong, key.form().allowed()),
+                }
             }
-        }
+        };
+        let raw = self.text.get(entry.value.span()).unwrap_or_default();
+        let shown = key.is_shown.then(|| one_line(raw));
+        self.push(entry, shown, wrong, &allowed);
+    }
+
+    fn push(&mut self, entry: &Entry<'_>, value: Option<String>, wrong: &str, allowed: &str) {
+        self.problems.push(Problem {
+            key: one_line(&entry.path),
+            line: entry.line,
+            value,
+            wrong: wrong.to_owned(),
+            allowed: allowed.to_owned(),
+        });
     }
 }
 
-fn update(reader: &mut Reader<'_>, table: &Field<'_>, out: &mut Update) {
-    for field in reader.fields(table) {
-        match field.name {
-            // Less than a minute is an ordinary pause of a busy disk.
-            "migration_patience_seconds" => {
-                reader.number(&field, 60..=86_400, &mut out.migration_patience_seconds);
-            }
-            _ => reader.unknown(&field, UPDATE_KEYS),
-        }
-    }
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|b| *b == b'\n').count()
 }
 
-/// A secret that the stored file keeps.
-fn kept_secret(
-    reader: &mut Reader<'_>,
-    field: &Field<'_>,
-    allowed: &str,
-    parse: fn(&str) -> Result<Secret, &'static str>,
-    out: &mut Option<Secret>,
-) {
-    if reader.file == File::Public {
-        reader.push(
-            field,
-            None,
-            "a secret is never in this file",
-            "only in a seed and in the file that is kept",
-        );
-    } else {
-        reader.hidden(field, allowed, |text| parse(text).map(Some), out);
+/// One line, at most 80 characters, nothing that could steer a terminal.
+fn one_line(raw: &str) -> String {
+    let mut shown: String = raw
+        .chars()
+        .take(80)
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect();
+    if raw.chars().nth(80).is_some() {
+        shown.push('…');
     }
+    shown
 }

@@ -67,7 +67,7 @@ fn every_mistake_is_named_with_key_line_value_and_what_is_allowed() {
          line 6: site.port: there is no such key here; allowed: address, names\n\
          line 9: administrator.username = 7: is not a string; allowed: 3 to 22 of a-z, 0-9, \".\", \"-\" and \"_\", beginning with a letter (example: \"admin\")\n\
          line 10: administrator.email = \"nobody\": has no \"@\"; allowed: NAME@HOST in lower case, at most 128 bytes (example: \"admin@example.com\")\n\
-         line 11: administrator.password: is shorter than 8 bytes; allowed: 8 to 72 bytes, no control characters (example: three unrelated words)"
+         line 11: administrator.password: is shorter than 8 bytes; allowed: 8 to 72 bytes, no control characters (example: \"three unrelated words\")"
     );
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::words::words;
 use super::{Email, Pem, Secret};
 
 /// `[tls]`
@@ -14,13 +15,14 @@ pub struct Tls {
     pub certificate: Option<Pem>,
 }
 
-/// `tls.mode`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// The machine's own authority.
-    Internal,
-    Acme,
-    Static,
+words! {
+    /// `tls.mode`
+    pub enum Mode {
+        /// The machine's own authority.
+        Internal = "internal",
+        Acme = "acme",
+        Static = "static",
+    }
 }
 
 /// `[tls.acme]`
@@ -38,34 +40,37 @@ pub struct Acme {
     pub profile: Option<String>,
     /// `tls.acme.external_account.key_id`. Its HMAC key is among the [`Secrets`].
     pub external_account: Option<String>,
-    pub dns: Option<Dns>,
+    pub dns: Dns,
 }
 
-/// A way to prove that a name is ours (RFC 8555, 8737).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Challenge {
-    TlsAlpn,
-    Http,
-    Dns,
+words! {
+    /// A way to prove that a name is ours (RFC 8555, 8737).
+    pub enum Challenge {
+        TlsAlpn = "tls-alpn-01",
+        Http = "http-01",
+        Dns = "dns-01",
+    }
 }
 
-/// `[tls.acme.dns]`: a server that takes RFC 2136 updates. The key is among the [`Secrets`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `[tls.acme.dns]`: a server that takes RFC 2136 updates. The key is among the [`Secrets`]. All of it, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dns {
-    pub server: SocketAddr,
+    pub server: Option<SocketAddr>,
     /// None: the server is asked.
     pub zone: Option<String>,
-    pub key_name: String,
+    pub key_name: Option<String>,
     pub key_algorithm: KeyAlgorithm,
 }
 
-/// The TSIG algorithms that RFC 8945 asks for and nobody has broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum KeyAlgorithm {
-    #[default]
-    HmacSha256,
-    HmacSha384,
-    HmacSha512,
+words! {
+    /// The TSIG algorithms that RFC 8945 asks for and nobody has broken.
+    #[derive(Default)]
+    pub enum KeyAlgorithm {
+        #[default]
+        HmacSha256 = "hmac-sha256",
+        HmacSha384 = "hmac-sha384",
+        HmacSha512 = "hmac-sha512",
+    }
 }
 
 /// What `appliance.toml` says that only the edge may know.
@@ -104,7 +109,7 @@ impl Acme {
     pub fn challenges(&self) -> Vec<Challenge> {
         match &self.challenges {
             Some(written) => written.clone(),
-            None if self.dns.is_some() => vec![Challenge::Dns],
+            None if self.dns.server.is_some() => vec![Challenge::Dns],
             None => vec![Challenge::TlsAlpn, Challenge::Http],
         }
     }
@@ -120,61 +125,7 @@ impl Default for Acme {
             challenges: None,
             profile: None,
             external_account: None,
-            dns: None,
+            dns: Dns::default(),
         }
-    }
-}
-
-impl Mode {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Internal => "internal",
-            Self::Acme => "acme",
-            Self::Static => "static",
-        }
-    }
-
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        [Self::Internal, Self::Acme, Self::Static]
-            .into_iter()
-            .find(|mode| mode.as_str() == text)
-            .ok_or("is not a mode")
-    }
-}
-
-impl Challenge {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TlsAlpn => "tls-alpn-01",
-            Self::Http => "http-01",
-            Self::Dns => "dns-01",
-        }
-    }
-
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        [Self::TlsAlpn, Self::Http, Self::Dns]
-            .into_iter()
-            .find(|challenge| challenge.as_str() == text)
-            .ok_or("holds something that is not a challenge")
-    }
-}
-
-impl KeyAlgorithm {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::HmacSha256 => "hmac-sha256",
-            Self::HmacSha384 => "hmac-sha384",
-            Self::HmacSha512 => "hmac-sha512",
-        }
-    }
-
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        [Self::HmacSha256, Self::HmacSha384, Self::HmacSha512]
-            .into_iter()
-            .find(|algorithm| algorithm.as_str() == text)
-            .ok_or("is not an algorithm")
     }
 }

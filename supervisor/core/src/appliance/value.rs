@@ -50,7 +50,7 @@ pub(super) const USERNAME: &str =
 pub(super) const EMAIL: &str =
     "NAME@HOST in lower case, at most 128 bytes (example: \"admin@example.com\")";
 pub(super) const PASSWORD: &str =
-    "8 to 72 bytes, no control characters (example: three unrelated words)";
+    "8 to 72 bytes, no control characters (example: \"three unrelated words\")";
 
 /// Mattermost refuses the first four; the last two are the appliance's own.
 const TAKEN_USERNAMES: [&str; 6] = [

@@ -5,8 +5,8 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use crate::appliance::edge::{Allow, Limits, Login};
-use crate::appliance::tls::{Challenge, Secrets, Tls};
-use crate::appliance::writer::{list, quoted};
+use crate::appliance::key::{list, quoted};
+use crate::appliance::tls::{Challenge, Dns, Secrets, Tls};
 use crate::appliance::{Appliance, SiteAddress};
 use crate::release::{Kind, Release};
 use crate::rfc3339;
@@ -79,20 +79,7 @@ fn tls(appliance: &Appliance, release: &Release) -> String {
     let profile = optional("profile", acme.profile.as_ref());
     let account = optional("external_account", acme.external_account.as_ref());
     let not_before = rfc3339::seconds(&release.built).unwrap_or(0);
-    let dns = acme.dns.as_ref().map_or_else(String::new, |dns| {
-        let server = dns.server;
-        let zone = optional("zone", dns.zone.as_ref());
-        let key_name = quoted(&dns.key_name);
-        let key_algorithm = dns.key_algorithm.as_str();
-        format!(
-            "
-[tls.acme.dns]
-server = \"{server}\"
-{zone}key_name = {key_name}
-key_algorithm = \"{key_algorithm}\"
-"
-        )
-    });
+    let dns = dns(&acme.dns);
     format!(
         "
 [tls]
@@ -108,13 +95,30 @@ contact = {contact}
     )
 }
 
+fn dns(dns: &Dns) -> String {
+    let (Some(server), Some(key_name)) = (dns.server, &dns.key_name) else {
+        return String::new();
+    };
+    let zone = optional("zone", dns.zone.as_ref());
+    let key_name = quoted(key_name);
+    let key_algorithm = dns.key_algorithm.as_str();
+    format!(
+        "
+[tls.acme.dns]
+server = \"{server}\"
+{zone}key_name = {key_name}
+key_algorithm = \"{key_algorithm}\"
+"
+    )
+}
+
 fn behaviour(appliance: &Appliance) -> String {
     let edge = &appliance.edge;
     let csp = edge.csp.as_str();
     let hsts_seconds = edge.hsts_seconds;
     let hsts_include_subdomains = edge.hsts_include_subdomains;
     let hsts_preload = edge.hsts_preload;
-    let referrer_policy = quoted(&edge.referrer_policy);
+    let referrer_policy = quoted(edge.referrer_policy);
     let permissions_policy = optional("permissions_policy", edge.permissions_policy.as_ref());
     let Allow {
         site,

@@ -60,7 +60,7 @@ fn what_is_out_of_range_is_told_with_the_range() {
         ),
         (
             "edge.csp = \"loose\"\n",
-            "line 1: edge.csp = \"loose\": is not one of the three; allowed: \"default\", \"strict\" or \"off\"",
+            "line 1: edge.csp = \"loose\": is not one of them; allowed: \"default\", \"strict\" or \"off\"",
         ),
         (
             // By name and by e-mail address that would be ten, and Mattermost would lock the account.

@@ -33,8 +33,8 @@ fn two_lines_are_enough_for_a_public_name() {
 fn everything_is_read_and_kept_and_the_secrets_stand_apart() {
     let seed = parse_seed(WHOLE.as_bytes()).unwrap();
     let acme = &seed.appliance.tls.acme;
-    let dns = acme.dns.as_ref().unwrap();
-    assert_eq!(dns.server.to_string(), "[2001:db8::53]:5353");
+    let dns = &acme.dns;
+    assert_eq!(dns.server.unwrap().to_string(), "[2001:db8::53]:5353");
     assert_eq!(dns.zone.as_deref(), Some("acme.example.com"));
     assert_eq!(dns.key_algorithm, KeyAlgorithm::HmacSha512);
     assert_eq!(acme.external_account.as_deref(), Some("kid-1"));

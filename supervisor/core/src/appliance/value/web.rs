@@ -3,13 +3,10 @@
 use super::super::Secret;
 use super::SiteAddress;
 
-pub(in crate::appliance) const MODE: &str = "\"internal\", \"acme\" or \"static\"";
 pub(in crate::appliance) const DIRECTORY: &str =
     "https://HOST/PATH, without a user name (example: \"https://ca.example.com/acme/directory\")";
 pub(in crate::appliance) const CONTACT: &str =
     "a list of e-mail addresses in lower case (example: [\"admin@example.com\"])";
-pub(in crate::appliance) const CHALLENGES: &str =
-    "a list of \"tls-alpn-01\", \"http-01\" and \"dns-01\", each once, the first to try in front";
 pub(in crate::appliance) const PROFILE: &str =
     "1 to 64 letters, digits, \"-\" and \"_\", as the authority names it (example: \"shortlived\")";
 pub(in crate::appliance) const KEY_ID: &str =
@@ -18,10 +15,6 @@ pub(in crate::appliance) const HMAC: &str =
     "base64url as the authority gave it: at least 22 letters, digits, \"-\" and \"_\"";
 pub(in crate::appliance) const DNS_KEY: &str =
     "base64, at least 16 bytes, as in the DNS server's key file";
-pub(in crate::appliance) const KEY_ALGORITHM: &str =
-    "\"hmac-sha256\", \"hmac-sha384\" or \"hmac-sha512\"";
-pub(in crate::appliance) const CSP: &str = "\"default\", \"strict\" or \"off\"";
-pub(in crate::appliance) const REFERRER_POLICY: &str = "\"no-referrer\", \"same-origin\", \"strict-origin\", \"strict-origin-when-cross-origin\", \"origin\" or \"origin-when-cross-origin\"";
 pub(in crate::appliance) const PERMISSIONS_POLICY: &str = "the header's text: 1 to 4096 visible ASCII characters and spaces (example: \"camera=(), geolocation=()\")";
 pub(in crate::appliance) const FRAME_ANCESTORS: &str = "a list of https://HOST[:PORT], \"*.\" in front of the host at most (example: [\"https://portal.example.com\"])";
 
@@ -83,22 +76,6 @@ pub(in crate::appliance) fn parse_dns_key(text: &str) -> Result<Secret, &'static
         return Err("is shorter than 16 bytes");
     }
     Ok(Secret::new(text.to_owned()))
-}
-
-/// Those that tell another site the path are missing: a path can name a team and a channel.
-pub(in crate::appliance) fn parse_referrer_policy(text: &str) -> Result<String, &'static str> {
-    const KNOWN: [&str; 6] = [
-        "no-referrer",
-        "same-origin",
-        "strict-origin",
-        "strict-origin-when-cross-origin",
-        "origin",
-        "origin-when-cross-origin",
-    ];
-    if !KNOWN.contains(&text) {
-        return Err("is not one of them");
-    }
-    Ok(text.to_owned())
 }
 
 pub(in crate::appliance) fn parse_permissions_policy(text: &str) -> Result<String, &'static str> {
