@@ -4,6 +4,7 @@
 
 mod act;
 mod client;
+mod config;
 mod init;
 mod logs;
 mod show;
@@ -77,6 +78,11 @@ enum Command {
     Maintenance {
         #[command(subcommand)]
         command: MaintenanceCommand,
+    },
+    /// appliance.toml, the one file that says what a machine is.
+    Config {
+        #[command(subcommand)]
+        command: config::ConfigCommand,
     },
     /// Another version of the whole: system, Mattermost, PostgreSQL and data, as one.
     Update {
@@ -197,6 +203,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             };
             print_answer(arguments, &answer, show::maintenance);
         }
+        Command::Config { command } => return config::run(arguments.json, command),
         Command::Update { command } => return update::run(&client, arguments.json, command),
         Command::Probe => return probe(arguments, &client),
         Command::Reboot => return end(arguments, &client, &init, "reboot"),

@@ -98,7 +98,7 @@ fn decode(bytes: &[u8]) -> Result<&str, Invalid> {
     if bytes.len() > MAX_BYTES {
         return Err(whole(
             0,
-            format!("the file has {} bytes", bytes.len()),
+            "the file is too large".to_owned(),
             "at most 65536 bytes",
         ));
     }

@@ -119,7 +119,7 @@ fn what_is_not_a_text_file_is_refused_in_one_sentence() {
         .to_string();
     assert_eq!(
         large,
-        "the file has 65537 bytes; allowed: at most 65536 bytes"
+        "the file is too large; allowed: at most 65536 bytes"
     );
     assert_eq!(
         parse_stored(b"\xef\xbb\xbfhostname = \"a\"\n")
