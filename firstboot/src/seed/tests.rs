@@ -227,7 +227,7 @@ fn a_seed_that_is_too_long_binary_or_empty() {
     machine.boot();
     assert_eq!(
         machine.outcome()["error"],
-        "the file has 65537 bytes; allowed: at most 65536 bytes"
+        "the file is too large; allowed: at most 65536 bytes"
     );
     machine.put(&machine.places.fw_cfg_seed(), &[0xff, 0xfe, 0x00, 0x01]);
     machine.boot();
