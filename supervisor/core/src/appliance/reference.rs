@@ -98,7 +98,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -141,13 +141,13 @@ fn property(key: &Key) -> Value {
             out.insert("maximum".to_owned(), json!(most));
         }
         Form::Word(words) => drop(out.insert("enum".to_owned(), json!(words))),
-        Form::Words(words) => drop(out.extend(list_of(json!({ "enum": words })))),
+        Form::Words(words) => out = list_of(json!({ "enum": words })),
         Form::Text(allowed) => {
             out.insert("type".to_owned(), json!("string"));
             description = format!("{description}\n\n{allowed}").trim().to_owned();
         }
         Form::List(allowed) => {
-            out.extend(list_of(json!({ "type": "string" })));
+            out = list_of(json!({ "type": "string" }));
             description = format!("{description}\n\n{allowed}").trim().to_owned();
         }
     }

@@ -117,10 +117,7 @@ fn what_is_not_a_text_file_is_refused_in_one_sentence() {
     let large = parse_seed(&vec![b'#'; MAX_BYTES + 1])
         .unwrap_err()
         .to_string();
-    assert_eq!(
-        large,
-        "the file is too large; allowed: at most 65536 bytes"
-    );
+    assert_eq!(large, "the file is too large; allowed: at most 65536 bytes");
     assert_eq!(
         parse_stored(b"\xef\xbb\xbfhostname = \"a\"\n")
             .unwrap()
