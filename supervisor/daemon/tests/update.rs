@@ -90,7 +90,7 @@ impl Machine {
         put(&self.ground.path("release.json"), &release.to_string());
         let variables = self.ground.path("efivars");
         fs::create_dir_all(&variables).unwrap();
-        let name = "LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-442b29bb8c4f";
+        let name = "LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
         let counter = variables.join(name);
         if counted {
             let path = "\\EFI\\Linux\\atalaya_000002+2-1.efi";

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::release::Release;
 
 /// The loader's vendor, part of each of its variables' names.
-const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-442b29bb8c4f";
+const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
 /// Where to look.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use atalaya_core::update::esp::{Counter, name_in_variable};
 
 /// EFI variables, and the loader's (its vendor is part of every name).
 const VARIABLES: &str = "/sys/firmware/efi/efivars";
-const VARIABLE: &str = "LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-442b29bb8c4f";
+const VARIABLE: &str = "LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 /// Made by whoever marks this version good; the variable keeps its value until the next boot.
 const BLESSED: &str = "/run/atalaya/blessed";
 
