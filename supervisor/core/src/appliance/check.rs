@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::reader::File;
 use super::tls::{Challenge, Dns, Mode, Secrets};
-use super::{Appliance, Host, Problem, keys};
+use super::value::network;
+use super::{Appliance, Host, Problem};
 
 /// Browsers' preload list takes a site from one year on (hstspreload.org).
 const PRELOAD_SECONDS: u64 = 31_536_000;
@@ -198,14 +199,12 @@ impl Check<'_> {
     }
 
     fn dns(&mut self, dns: &Dns) {
-        let missing = match (dns.server, &dns.key_name) {
+        let (missing, allowed) = match (dns.server, &dns.key_name) {
             _ if *dns == Dns::default() => return,
-            (None, _) => "server",
-            (Some(_), None) => "key_name",
+            (None, _) => ("server", network::DNS_SERVER),
+            (Some(_), None) => ("key_name", network::KEY_NAME),
             (Some(_), Some(_)) => return,
         };
-        let key = keys::find(&format!("tls.acme.dns.{missing}"));
-        let allowed = key.map_or_else(String::new, |key| key.form().allowed());
         self.push(
             &["tls.acme.dns"],
             None,

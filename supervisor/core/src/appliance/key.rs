@@ -133,9 +133,7 @@ impl Form {
             Self::Text(allowed) | Self::List(allowed) => (*allowed).to_owned(),
         }
     }
-}
 
-impl Form {
     /// As TOML, where there is one.
     #[must_use]
     pub fn example(&self) -> Option<String> {
@@ -189,79 +187,108 @@ pub(super) trait Slot: Sync {
 
 type Parse<T> = fn(&str) -> Result<T, &'static str>;
 
+/// What is written as a text or as a list of texts: `T` is one of them, `P` what its place holds.
+pub(super) struct Written<P: 'static, T: 'static> {
+    place: Place<P>,
+    parse: Parse<T>,
+    form: Form,
+    read: fn(&DeValue<'_>, Parse<T>) -> Result<P, &'static str>,
+    value: fn(&P) -> Option<String>,
+}
+
 /// Always there.
-pub(super) struct Text<T: 'static>(pub Place<T>, pub Parse<T>, pub Form);
+pub(super) const fn text<T: Display>(
+    place: Place<T>,
+    parse: Parse<T>,
+    form: Form,
+) -> Written<T, T> {
+    Written {
+        place,
+        parse,
+        form,
+        read: parsed,
+        value: |text| Some(quoted(text)),
+    }
+}
+
 /// Perhaps there.
-pub(super) struct Maybe<T: 'static>(pub Place<Option<T>>, pub Parse<T>, pub Form);
-pub(super) struct List<T: 'static>(pub Place<Vec<T>>, pub Parse<T>, pub Form);
+pub(super) const fn maybe<T: Display>(
+    place: Place<Option<T>>,
+    parse: Parse<T>,
+    form: Form,
+) -> Written<Option<T>, T> {
+    Written {
+        place,
+        parse,
+        form,
+        read: |value, parse| parsed(value, parse).map(Some),
+        value: |text| text.as_ref().map(quoted),
+    }
+}
+
+/// Perhaps there, and not to be shown.
+pub(super) const fn hidden(
+    place: Place<Option<Secret>>,
+    parse: Parse<Secret>,
+    form: Form,
+) -> Written<Option<Secret>, Secret> {
+    Written {
+        place,
+        parse,
+        form,
+        read: |value, parse| parsed(value, parse).map(Some),
+        value: |secret| secret.as_ref().map(|secret| quoted(secret.expose())),
+    }
+}
+
+pub(super) const fn several<T: Display + PartialEq>(
+    place: Place<Vec<T>>,
+    parse: Parse<T>,
+    form: Form,
+) -> Written<Vec<T>, T> {
+    Written {
+        place,
+        parse,
+        form,
+        read: parsed_list,
+        value: |items| (!items.is_empty()).then(|| list(items)),
+    }
+}
+
 /// Where an empty list is something else than none.
-pub(super) struct MaybeList<T: 'static>(pub Place<Option<Vec<T>>>, pub Parse<T>, pub Form);
+pub(super) const fn maybe_several<T: Display + PartialEq>(
+    place: Place<Option<Vec<T>>>,
+    parse: Parse<T>,
+    form: Form,
+) -> Written<Option<Vec<T>>, T> {
+    Written {
+        place,
+        parse,
+        form,
+        read: |value, parse| parsed_list(value, parse).map(Some),
+        value: |items| items.as_ref().map(list),
+    }
+}
+
 pub(super) struct Number(
     pub Place<u64>,
     pub std::ops::RangeInclusive<u64>,
     pub &'static str,
 );
 pub(super) struct Flag(pub Place<bool>);
-pub(super) struct Hidden(pub Place<Option<Secret>>, pub Parse<Secret>, pub Form);
 
-impl<T: Display> Slot for Text<T> {
+impl<P, T> Slot for Written<P, T> {
     fn form(&self) -> Form {
-        self.2
+        self.form
     }
 
     fn read(&self, value: &DeValue<'_>, out: &mut Seed) -> Result<(), &'static str> {
-        (self.0.put)(out, parsed(value, self.1)?);
+        (self.place.put)(out, (self.read)(value, self.parse)?);
         Ok(())
     }
 
     fn value(&self, of: &Seed) -> Option<String> {
-        Some(quoted((self.0.get)(of)))
-    }
-}
-
-impl<T: Display> Slot for Maybe<T> {
-    fn form(&self) -> Form {
-        self.2
-    }
-
-    fn read(&self, value: &DeValue<'_>, out: &mut Seed) -> Result<(), &'static str> {
-        (self.0.put)(out, Some(parsed(value, self.1)?));
-        Ok(())
-    }
-
-    fn value(&self, of: &Seed) -> Option<String> {
-        (self.0.get)(of).as_ref().map(quoted)
-    }
-}
-
-impl<T: Display + PartialEq> Slot for List<T> {
-    fn form(&self) -> Form {
-        self.2
-    }
-
-    fn read(&self, value: &DeValue<'_>, out: &mut Seed) -> Result<(), &'static str> {
-        (self.0.put)(out, parsed_list(value, self.1)?);
-        Ok(())
-    }
-
-    fn value(&self, of: &Seed) -> Option<String> {
-        let items = (self.0.get)(of);
-        (!items.is_empty()).then(|| list(items))
-    }
-}
-
-impl<T: Display + PartialEq> Slot for MaybeList<T> {
-    fn form(&self) -> Form {
-        self.2
-    }
-
-    fn read(&self, value: &DeValue<'_>, out: &mut Seed) -> Result<(), &'static str> {
-        (self.0.put)(out, Some(parsed_list(value, self.1)?));
-        Ok(())
-    }
-
-    fn value(&self, of: &Seed) -> Option<String> {
-        (self.0.get)(of).as_ref().map(list)
+        (self.value)((self.place.get)(of))
     }
 }
 
@@ -305,22 +332,6 @@ impl Slot for Flag {
 
     fn value(&self, of: &Seed) -> Option<String> {
         Some((self.0.get)(of).to_string())
-    }
-}
-
-impl Slot for Hidden {
-    fn form(&self) -> Form {
-        self.2
-    }
-
-    fn read(&self, value: &DeValue<'_>, out: &mut Seed) -> Result<(), &'static str> {
-        (self.0.put)(out, Some(parsed(value, self.1)?));
-        Ok(())
-    }
-
-    fn value(&self, of: &Seed) -> Option<String> {
-        let secret = (self.0.get)(of).as_ref();
-        secret.map(|secret| quoted(secret.expose()))
     }
 }
 

@@ -132,8 +132,8 @@ fn object() -> Value {
 
 fn property(key: &Key) -> Value {
     let mut out = Map::new();
-    let mut description = key.meaning.to_owned();
-    match key.form() {
+    let form = key.form();
+    match form {
         Form::Flag => drop(out.insert("type".to_owned(), json!("boolean"))),
         Form::Number { least, most, .. } => {
             out.insert("type".to_owned(), json!("integer"));
@@ -142,18 +142,14 @@ fn property(key: &Key) -> Value {
         }
         Form::Word(words) => drop(out.insert("enum".to_owned(), json!(words))),
         Form::Words(words) => out = list_of(json!({ "enum": words })),
-        Form::Text(allowed) => {
-            out.insert("type".to_owned(), json!("string"));
-            description = format!("{description}\n\n{allowed}").trim().to_owned();
-        }
-        Form::List(allowed) => {
-            out = list_of(json!({ "type": "string" }));
-            description = format!("{description}\n\n{allowed}").trim().to_owned();
-        }
+        Form::Text(_) => drop(out.insert("type".to_owned(), json!("string"))),
+        Form::List(_) => out = list_of(json!({ "type": "string" })),
     }
-    if !description.is_empty() {
-        out.insert("description".to_owned(), json!(description));
-    }
+    let description = match form {
+        Form::Text(allowed) | Form::List(allowed) => format!("{}\n\n{allowed}", key.meaning),
+        Form::Flag | Form::Number { .. } | Form::Word(_) | Form::Words(_) => key.meaning.to_owned(),
+    };
+    out.insert("description".to_owned(), json!(description));
     if key.secrecy != Secrecy::Public {
         out.insert("writeOnly".to_owned(), json!(true));
     }
@@ -188,11 +184,7 @@ pub fn example() -> String {
         };
         let meaning = words::capital(key.meaning);
         let allowed = key.form().allowed();
-        for line in [meaning, format!("{secret}Allowed: {allowed}")] {
-            if !line.is_empty() {
-                out.push_str(&format!("# {line}.\n"));
-            }
-        }
+        out.push_str(&format!("# {meaning}.\n# {secret}Allowed: {allowed}.\n"));
         let value = key.value(&default).or_else(|| key.form().example());
         if let Some(value) = value {
             out.push_str(&format!("# {} = {value}\n", key.name()));

@@ -1,14 +1,14 @@
 //! What browsers are told, who may come in, and how much of everything.
 
 use crate::appliance::edge::{Csp, ReferrerPolicy};
-use crate::appliance::key::{Flag, Form, Key, List, Maybe, Number, Text, place};
+use crate::appliance::key::{Flag, Form, Key, Number, maybe, place, several, text};
 use crate::appliance::value::network::{NETWORKS, parse_network};
 use crate::appliance::value::web;
 
 pub(super) static KEYS: &[Key] = &[
     Key::new(
         "edge.csp",
-        &Text(place!(appliance.edge.csp), Csp::parse, Form::Word(Csp::WORDS)),
+        &text(place!(appliance.edge.csp), Csp::parse, Form::Word(Csp::WORDS)),
         "what is added to the server's Content-Security-Policy: `object-src 'none'; base-uri 'self'`; a full list; nothing. `strict` also turns \
          Mattermost's local image proxy on",
     ),
@@ -22,18 +22,18 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("edge.hsts_preload", &Flag(place!(appliance.edge.hsts_preload)), "only with subdomains and a year at least"),
     Key::new(
         "edge.referrer_policy",
-        &Text(place!(appliance.edge.referrer_policy), ReferrerPolicy::parse, Form::Word(ReferrerPolicy::WORDS)),
+        &text(place!(appliance.edge.referrer_policy), ReferrerPolicy::parse, Form::Word(ReferrerPolicy::WORDS)),
         "what is told to other sites of where somebody comes from",
     ),
     Key::new(
         "edge.permissions_policy",
-        &Maybe(place!(appliance.edge.permissions_policy), web::parse_permissions_policy, Form::Text(web::PERMISSIONS_POLICY)),
+        &maybe(place!(appliance.edge.permissions_policy), web::parse_permissions_policy, Form::Text(web::PERMISSIONS_POLICY)),
         "replaces the whole list. `clipboard-write=()` breaks copying, `microphone=()` and `display-capture=()` break calls",
     )
     .absent("the edge's list"),
     Key::new(
         "edge.frame_ancestors",
-        &List(place!(appliance.edge.frame_ancestors), web::parse_frame_ancestor, Form::List(web::FRAME_ANCESTORS)),
+        &several(place!(appliance.edge.frame_ancestors), web::parse_frame_ancestor, Form::List(web::FRAME_ANCESTORS)),
         "whose pages may show the site in a frame, beside its own (Mattermost's FrameAncestors)",
     ),
     Key::new(
@@ -43,7 +43,7 @@ pub(super) static KEYS: &[Key] = &[
     ),
     Key::new(
         "edge.trusted_proxies",
-        &List(place!(appliance.edge.trusted_proxies), parse_network, Form::List(NETWORKS)),
+        &several(place!(appliance.edge.trusted_proxies), parse_network, Form::List(NETWORKS)),
         "load balancers: their word about the client's address is believed. A list with everybody in it is refused",
     ),
     Key::new(
@@ -53,25 +53,25 @@ pub(super) static KEYS: &[Key] = &[
     ),
     Key::new(
         "edge.allow.site",
-        &List(place!(appliance.edge.allow.site), parse_network, Form::List(NETWORKS)),
+        &several(place!(appliance.edge.allow.site), parse_network, Form::List(NETWORKS)),
         "may use the site at all",
     )
     .absent("everybody"),
     Key::new(
         "edge.allow.administrators",
-        &List(place!(appliance.edge.allow.administrators), parse_network, Form::List(NETWORKS)),
+        &several(place!(appliance.edge.allow.administrators), parse_network, Form::List(NETWORKS)),
         "may make administrators' calls",
     )
     .absent("everybody"),
     Key::new(
         "edge.allow.console",
-        &List(place!(appliance.edge.allow.console), parse_network, Form::List(NETWORKS)),
+        &several(place!(appliance.edge.allow.console), parse_network, Form::List(NETWORKS)),
         "may use the appliance's own console over the network (there is none yet: the key is kept for it)",
     )
     .absent("everybody"),
     Key::new(
         "edge.allow.metrics",
-        &List(place!(appliance.edge.allow.metrics), parse_network, Form::List(NETWORKS)),
+        &several(place!(appliance.edge.allow.metrics), parse_network, Form::List(NETWORKS)),
         "may read the metrics",
     )
     .absent("nobody"),

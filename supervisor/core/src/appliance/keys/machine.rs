@@ -1,13 +1,13 @@
 //! The machine, its site, its first administrator, and its updates.
 
 use crate::appliance::DnsName;
-use crate::appliance::key::{Form, Hidden, Key, List, Maybe, Number, Secrecy, Text, place};
+use crate::appliance::key::{Form, Key, Number, Secrecy, hidden, maybe, place, several, text};
 use crate::appliance::value::{self, Email, Hostname, SiteAddress, Username, network};
 
 pub(super) static KEYS: &[Key] = &[
     Key::new(
         "hostname",
-        &Text(
+        &text(
             place!(appliance.hostname),
             Hostname::parse,
             Form::Text(value::HOSTNAME),
@@ -16,7 +16,7 @@ pub(super) static KEYS: &[Key] = &[
     ),
     Key::new(
         "site.address",
-        &Maybe(
+        &maybe(
             place!(appliance.site.address),
             SiteAddress::parse,
             Form::Text(value::SITE_ADDRESS),
@@ -26,7 +26,7 @@ pub(super) static KEYS: &[Key] = &[
     .absent("`https://` and the machine's first address"),
     Key::new(
         "site.names",
-        &List(
+        &several(
             place!(appliance.site.names),
             DnsName::parse,
             Form::List(network::NAMES),
@@ -35,7 +35,7 @@ pub(super) static KEYS: &[Key] = &[
     ),
     Key::new(
         "administrator.username",
-        &Text(
+        &text(
             place!(appliance.administrator.username),
             Username::parse,
             Form::Text(value::USERNAME),
@@ -44,7 +44,7 @@ pub(super) static KEYS: &[Key] = &[
     ),
     Key::new(
         "administrator.email",
-        &Text(
+        &text(
             place!(appliance.administrator.email),
             Email::parse,
             Form::Text(value::EMAIL),
@@ -53,7 +53,7 @@ pub(super) static KEYS: &[Key] = &[
     ),
     Key::new(
         "administrator.password",
-        &Hidden(
+        &hidden(
             place!(password),
             value::parse_password,
             Form::Text(value::PASSWORD),

@@ -2,7 +2,7 @@
 
 use crate::appliance::Pem;
 use crate::appliance::key::{
-    Flag, Form, Hidden, Key, List, Maybe, MaybeList, Secrecy, Text, place,
+    Flag, Form, Key, Secrecy, hidden, maybe, maybe_several, place, several, text,
 };
 use crate::appliance::tls::{Challenge, KeyAlgorithm, Mode};
 use crate::appliance::value::{Email, network, pem, web};
@@ -10,7 +10,7 @@ use crate::appliance::value::{Email, network, pem, web};
 pub(super) static KEYS: &[Key] = &[
     Key::new(
         "tls.mode",
-        &Maybe(place!(appliance.tls.mode), Mode::parse, Form::Word(Mode::WORDS)),
+        &maybe(place!(appliance.tls.mode), Mode::parse, Form::Word(Mode::WORDS)),
         "where the certificate comes from: the machine's own authority, an ACME authority, this file. Needed only where two of them stand in \
          the file",
     )
@@ -22,86 +22,86 @@ pub(super) static KEYS: &[Key] = &[
     ),
     Key::new(
         "tls.acme.directory",
-        &Text(place!(appliance.tls.acme.directory), web::parse_directory, Form::Text(web::DIRECTORY)),
+        &text(place!(appliance.tls.acme.directory), web::parse_directory, Form::Text(web::DIRECTORY)),
         "the authority",
     )
     .unshown(),
     Key::new(
         "tls.acme.contact",
-        &List(place!(appliance.tls.acme.contact), Email::parse, Form::List(web::CONTACT)),
+        &several(place!(appliance.tls.acme.contact), Email::parse, Form::List(web::CONTACT)),
         "told to the authority",
     ),
     Key::new(
         "tls.acme.authority",
-        &Maybe(place!(appliance.tls.acme.authority), Pem::parse_certificates, Form::Text(pem::AUTHORITY)),
+        &maybe(place!(appliance.tls.acme.authority), Pem::parse_certificates, Form::Text(pem::AUTHORITY)),
         "whom to trust for the directory's own TLS: for an authority inside",
     )
     .unshown()
     .absent("the public ones"),
     Key::new(
         "tls.acme.challenges",
-        &MaybeList(place!(appliance.tls.acme.challenges), Challenge::parse, Form::Words(Challenge::WORDS)),
+        &maybe_several(place!(appliance.tls.acme.challenges), Challenge::parse, Form::Words(Challenge::WORDS)),
         "how the names are proved: on port 443, on port 80, in the DNS",
     )
     .absent("`[\"dns-01\"]` with `[tls.acme.dns]`, else `[\"tls-alpn-01\", \"http-01\"]`"),
     Key::new(
         "tls.acme.profile",
-        &Maybe(place!(appliance.tls.acme.profile), web::parse_profile, Form::Text(web::PROFILE)),
+        &maybe(place!(appliance.tls.acme.profile), web::parse_profile, Form::Text(web::PROFILE)),
         "a profile that the authority offers",
     ),
     Key::new(
         "tls.acme.external_account.key_id",
-        &Maybe(place!(appliance.tls.acme.external_account), web::parse_key_id, Form::Text(web::KEY_ID)),
+        &maybe(place!(appliance.tls.acme.external_account), web::parse_key_id, Form::Text(web::KEY_ID)),
         "where an authority asks for an account with it (External Account Binding)",
     )
     .unshown(),
     Key::new(
         "tls.acme.external_account.hmac",
-        &Hidden(place!(secrets.external_account_hmac), web::parse_hmac, Form::Text(web::HMAC)),
+        &hidden(place!(secrets.external_account_hmac), web::parse_hmac, Form::Text(web::HMAC)),
         "the key that belongs to it",
     )
     .secret(Secrecy::Kept),
     Key::new(
         "tls.acme.dns.server",
-        &Maybe(place!(appliance.tls.acme.dns.server), network::parse_dns_server, Form::Text(network::DNS_SERVER)),
+        &maybe(place!(appliance.tls.acme.dns.server), network::parse_dns_server, Form::Text(network::DNS_SERVER)),
         "takes updates by RFC 2136",
     )
     .absent("required for dns-01"),
     Key::new(
         "tls.acme.dns.zone",
-        &Maybe(place!(appliance.tls.acme.dns.zone), network::parse_dns_owner, Form::Text(network::ZONE)),
+        &maybe(place!(appliance.tls.acme.dns.zone), network::parse_dns_owner, Form::Text(network::ZONE)),
         "the zone to update. Where `_acme-challenge.NAME` is a CNAME, that of its target",
     )
     .absent("the server is asked"),
     Key::new(
         "tls.acme.dns.key_name",
         // Tools write name and key as one text.
-        &Maybe(place!(appliance.tls.acme.dns.key_name), network::parse_dns_owner, Form::Text(network::KEY_NAME)),
+        &maybe(place!(appliance.tls.acme.dns.key_name), network::parse_dns_owner, Form::Text(network::KEY_NAME)),
         "the TSIG key",
     )
     .unshown()
     .absent("required for dns-01"),
     Key::new(
         "tls.acme.dns.key_algorithm",
-        &Text(place!(appliance.tls.acme.dns.key_algorithm), KeyAlgorithm::parse, Form::Word(KeyAlgorithm::WORDS)),
+        &text(place!(appliance.tls.acme.dns.key_algorithm), KeyAlgorithm::parse, Form::Word(KeyAlgorithm::WORDS)),
         "how updates are signed",
     ),
     Key::new(
         "tls.acme.dns.key",
-        &Hidden(place!(secrets.dns_key), web::parse_dns_key, Form::Text(web::DNS_KEY)),
+        &hidden(place!(secrets.dns_key), web::parse_dns_key, Form::Text(web::DNS_KEY)),
         "the TSIG key itself",
     )
     .secret(Secrecy::Kept)
     .absent("required for dns-01"),
     Key::new(
         "tls.static.certificate",
-        &Maybe(place!(appliance.tls.certificate), Pem::parse_certificates, Form::Text(pem::CERTIFICATES)),
+        &maybe(place!(appliance.tls.certificate), Pem::parse_certificates, Form::Text(pem::CERTIFICATES)),
         "text between the blocks is left out",
     )
     .unshown(),
     Key::new(
         "tls.static.key",
-        &Hidden(place!(secrets.static_key), pem::parse_key, Form::Text(pem::KEY)),
+        &hidden(place!(secrets.static_key), pem::parse_key, Form::Text(pem::KEY)),
         "the certificate's key",
     )
     .secret(Secrecy::Kept),
