@@ -17,7 +17,7 @@ mod name;
 #[cfg(test)]
 mod tests;
 
-pub use name::{Counter, EntryName, name_in_variable};
+pub use name::{Counter, EntryName, loader_variable, name_in_variable};
 
 /// Where the loader looks for kernel images.
 pub const ENTRIES: &str = "EFI/Linux";

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use atalaya_core::update::assess::{Facts, GaveUp, OtherSlot, Plan};
-use atalaya_core::update::esp::{Counter, EntryName, name_in_variable};
+use atalaya_core::update::esp::{Counter, EntryName, loader_variable, name_in_variable};
 use atalaya_core::update::record::{Image, Slot};
 use atalaya_init::disk::scan;
 use atalaya_init::stage1::slots;
@@ -13,9 +13,6 @@ use atalaya_sys::durable;
 use serde::Deserialize;
 
 use crate::release::Release;
-
-/// The loader's vendor, part of each of its variables' names.
-const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
 /// Where to look.
 #[derive(Clone, Debug)]
@@ -41,7 +38,7 @@ struct BootRecord {
 pub fn look(places: &Places, release: &Release, now_s: u64) -> Option<Facts> {
     let booted = read_booted(places)?;
     let variable = |name: &str| {
-        let path = places.variables.join(format!("{name}-{LOADER}"));
+        let path = places.variables.join(loader_variable(name));
         name_in_variable(&fs::read(path).unwrap_or_default())
     };
     Some(Facts {
@@ -210,7 +207,7 @@ mod tests {
             (OtherSlot::Unknown, vec![])
         );
 
-        let name = |name: &str| at("efivars").join(format!("{name}-{LOADER}"));
+        let name = |name: &str| at("efivars").join(loader_variable(name));
         put(
             &name("LoaderEntrySelected"),
             &variable("atalaya_000008.efi"),

@@ -3,11 +3,10 @@
 
 use std::path::Path;
 
-use atalaya_core::update::esp::{Counter, name_in_variable};
+use atalaya_core::update::esp::{Counter, loader_variable, name_in_variable};
 
-/// EFI variables, and the loader's (its vendor is part of every name).
 const VARIABLES: &str = "/sys/firmware/efi/efivars";
-const VARIABLE: &str = "LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+const VARIABLE: &str = "LoaderBootCountPath";
 /// Made by whoever marks this version good; the variable keeps its value until the next boot.
 const BLESSED: &str = "/run/atalaya/blessed";
 
@@ -16,7 +15,7 @@ pub fn is_on() -> bool {
 }
 
 fn assess(variables: &Path, blessed: &Path) -> bool {
-    let started = std::fs::read(variables.join(VARIABLE)).unwrap_or_default();
+    let started = std::fs::read(variables.join(loader_variable(VARIABLE))).unwrap_or_default();
     Counter::of(&name_in_variable(&started)).is_some() && !blessed.exists()
 }
 
@@ -42,7 +41,7 @@ mod tests {
             ("\\EFI\\Linux\\atalaya_000008.efi", false),
         ] {
             atalaya_sys::durable::write(
-                &folder.path().join(VARIABLE),
+                &folder.path().join(loader_variable(VARIABLE)),
                 &variable(path),
                 0o600,
                 None,
@@ -51,7 +50,7 @@ mod tests {
             assert_eq!(is_trial(), expected, "{path}");
         }
         atalaya_sys::durable::write(
-            &folder.path().join(VARIABLE),
+            &folder.path().join(loader_variable(VARIABLE)),
             &variable("a+1.efi"),
             0o600,
             None,

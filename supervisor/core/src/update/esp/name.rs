@@ -63,6 +63,11 @@ impl fmt::Display for EntryName {
     }
 }
 
+/// The whole name of one of the loader's variables: its vendor is part of it (the Boot Loader Interface of systemd-boot).
+pub fn loader_variable(name: &str) -> String {
+    format!("{name}-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
+}
+
 /// The file's name in one of the loader's variables (LoaderBootCountPath): four bytes of attributes, then a path in UTF-16 with `\` between its
 /// parts.
 pub fn name_in_variable(variable: &[u8]) -> String {
