@@ -45,10 +45,7 @@ fn validate(json: bool, file: &Path) -> Result<ExitCode> {
             println!("{problem}");
         }
     }
-    Ok(match problems.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    Ok(crate::exit_code(problems.is_empty()))
 }
 
 /// One byte more than is taken: a file that is too large is refused for its size, whatever it is.

@@ -155,6 +155,15 @@ pub fn wait_reports(vm: &Vm, count: usize, limit: Duration) -> anyhow::Result<()
     })
 }
 
+/// Kills atalayad and waits for the next one.
+pub fn replace_supervisor(vm: &Vm, limit: Duration) -> anyhow::Result<()> {
+    let old = supervisor(vm)?;
+    vm.agent()?.kill(old, SIGKILL)?;
+    eventually("another atalayad", limit, || {
+        Ok(supervisor(vm).is_ok_and(|pid| pid != old).then_some(()))
+    })
+}
+
 /// atalayad's process.
 pub fn supervisor(vm: &Vm) -> anyhow::Result<i32> {
     let processes = vm.agent()?.processes()?;

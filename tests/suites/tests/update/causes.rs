@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use atalaya_suites::appliance::run;
 use atalaya_suites::disk::partitions;
 use atalaya_suites::download::Download;
-use atalaya_suites::inside::{AGENT, SIGKILL, supervisor};
+use atalaya_suites::inside::{AGENT, replace_supervisor};
 use atalaya_suites::story::eventually;
 use atalaya_suites::updating::{last_update, version, version_of};
 use atalaya_vm::{Cut, Vm};
@@ -215,11 +215,7 @@ fn mortal_supervisor(of: &mut Update) -> anyhow::Result<()> {
     let vm = armed(of, Tries::Three)?;
     wait_trial(of, &vm)?;
     for _ in 0..2 {
-        let old = supervisor(&vm)?;
-        vm.agent()?.kill(old, SIGKILL)?;
-        eventually("another atalayad", TRIAL, || {
-            Ok(supervisor(&vm).ok().filter(|pid| *pid != old))
-        })?;
+        replace_supervisor(&vm, TRIAL)?;
     }
     of.check_kept(&of.wait_version(&vm, &of.two, 2)?)
 }

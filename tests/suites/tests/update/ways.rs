@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use atalaya_suites::appliance::{BOOT, run, wait_served};
 use atalaya_suites::download::Download;
-use atalaya_suites::inside::{AGENT, SIGKILL, supervisor};
+use atalaya_suites::inside::{AGENT, replace_supervisor};
 use atalaya_suites::place::Image;
 use atalaya_suites::story::eventually;
 use atalaya_suites::updating::{last_update, log_in, version_of};
@@ -130,11 +130,7 @@ fn the_death_of_the_supervisor_costs_nothing(vm: &Vm) -> anyhow::Result<()> {
         Ok(found.context("nobody writes the update")?.pid)
     };
     let before = writer()?;
-    let old = supervisor(vm)?;
-    vm.agent()?.kill(old, SIGKILL)?;
-    eventually("another atalayad", LIMIT, || {
-        Ok(supervisor(vm).ok().filter(|pid| *pid != old))
-    })?;
+    replace_supervisor(vm, LIMIT)?;
     wait_update(vm, "the update to be known to it", LIMIT, is_writing)?;
     let after = writer()?;
     ensure!(after == before, "{before} wrote, then {after}");
