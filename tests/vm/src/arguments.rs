@@ -121,8 +121,9 @@ impl Machine {
             let head = "filter-dump,id=capture,netdev=net0,maxlen=256,file=";
             list.option("-object", head, capture, "");
         }
-        // No option ROM: this machine does not boot from the network.
-        list.add(["-device", "virtio-net-pci,netdev=net0,romfile="]);
+        // No option ROM: this machine does not boot from the network. A place of its own: the interface is named after it, and a machine keeps the
+        // name whatever else is put in.
+        list.add(["-device", "virtio-net-pci,netdev=net0,romfile=,addr=0x10"]);
     }
 
     fn add_ports(&self, list: &mut Arguments, place: &Place) {
@@ -300,6 +301,16 @@ mod tests {
         let with = line(|machine| machine.watchdog(true));
         assert!(with.contains("-device i6300esb -action watchdog=reset"));
         assert!(!line(|machine| machine).contains("i6300esb"));
+    }
+
+    #[test]
+    fn the_network_card_is_in_the_same_place_whatever_else_is_there() {
+        for line in [
+            line(|machine| machine),
+            line(|machine| machine.watchdog(true)),
+        ] {
+            assert!(line.contains("virtio-net-pci,netdev=net0,romfile=,addr=0x10"));
+        }
     }
 
     #[test]
