@@ -154,21 +154,52 @@ fn sha256(path: &Path) -> anyhow::Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-/// Of a kernel image. There are few, many disks hold them, and under emulation to compare is much faster than to hash: one that was met before
-/// lies in the place, under its digest.
-fn image_digest(content: &[u8]) -> anyhow::Result<String> {
-    let known = Path::new(PLACE).join("known");
-    fs::create_dir_all(&known).context("failed to make a place for what is known")?;
-    for (digest, path) in names(&known)? {
-        if fs::read(&path)? == content {
-            return Ok(digest);
+/// What a kernel image is.
+struct Kernel {
+    sha256: String,
+    root_hash: Option<String>,
+}
+
+impl Kernel {
+    /// There are few, many disks hold them, and under emulation to compare is much faster than to hash and to search: one that was met before lies
+    /// in the place, in a folder named after its digest, as a file named after its root hash.
+    fn of(content: &[u8]) -> anyhow::Result<Kernel> {
+        const NONE: &str = "none";
+        let known = Path::new(PLACE).join("known");
+        for (sha256, folder) in names(&known)? {
+            for (root_hash, file) in names(&folder)? {
+                if is_content(&file, content)? {
+                    let root_hash = (root_hash != NONE).then_some(root_hash);
+                    return Ok(Kernel { sha256, root_hash });
+                }
+            }
+        }
+        let sha256 = hex(&Sha256::digest(content));
+        let root_hash = root_hash(content);
+        let folder = known.join(&sha256);
+        fs::create_dir_all(&folder).context("failed to make a place for what is known")?;
+        let file = File::create(folder.join(root_hash.as_deref().unwrap_or(NONE)));
+        file.and_then(|mut file| file.write_all(content))
+            .context("failed to keep what is known")?;
+        Ok(Kernel { sha256, root_hash })
+    }
+}
+
+/// Read only as far as they are the same.
+fn is_content(path: &Path, content: &[u8]) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() != content.len() as u64 {
+        return Ok(false);
+    }
+    let mut piece = vec![0; 1 << 18];
+    for expected in content.chunks(piece.len()) {
+        let found = &mut piece[..expected.len()];
+        file.read_exact(found)?;
+        if found != expected {
+            return Ok(false);
         }
     }
-    let digest = hex(&Sha256::digest(content));
-    let file = File::create(known.join(&digest));
-    file.and_then(|mut file| file.write_all(content))
-        .context("failed to keep what is known")?;
-    Ok(digest)
+    Ok(true)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -199,10 +230,11 @@ fn boot_entries(folder: &Path) -> anyhow::Result<Vec<BootEntry>> {
     images
         .map(|(name, path)| {
             let content = fs::read(&path).with_context(|| format!("failed to read {name}"))?;
+            let Kernel { sha256, root_hash } = Kernel::of(&content)?;
             Ok(BootEntry {
                 name,
-                sha256: image_digest(&content)?,
-                root_hash: root_hash(&content),
+                sha256,
+                root_hash,
             })
         })
         .collect()
@@ -221,7 +253,7 @@ fn kept_images(folder: &Path) -> anyhow::Result<Vec<String>> {
     let mut list = Vec::new();
     for (name, path) in names(folder)? {
         if let Some(stem) = name.strip_suffix(".efi")
-            && image_digest(&fs::read(&path)?)? == stem
+            && Kernel::of(&fs::read(&path)?)?.sha256 == stem
         {
             list.push(stem.to_owned());
         }
